@@ -117,7 +117,9 @@ class PiecewiseClock:
 
     def __matmul__(self, other: ClockMap | PiecewiseClock) -> PiecewiseClock:
         """(a @ b)(t) = a(b(t)), split at the breaks of both."""
-        inner = other.segments if isinstance(other, PiecewiseClock) else (Segment(-1e12, 1e12, other.offset, other.drift),)
+        inner = (
+            other.segments if isinstance(other, PiecewiseClock) else (Segment(-1e12, 1e12, other.offset, other.drift),)
+        )
         found: list[Segment] = []
         for k, b in enumerate(inner):
             first_inner, last_inner = k == 0, k == len(inner) - 1
@@ -141,7 +143,5 @@ class PiecewiseClock:
         if not isinstance(other, ClockMap):
             return NotImplemented
         return PiecewiseClock(
-            tuple(
-                Segment(s.start, s.end, both.offset, both.drift) for s in self.segments for both in [other @ s.map]
-            )
+            tuple(Segment(s.start, s.end, both.offset, both.drift) for s in self.segments for both in [other @ s.map])
         )

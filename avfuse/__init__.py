@@ -1,0 +1,74 @@
+"""avfuse: recordings of one event on one timeline and in one frame of space, with honest uncertainty.
+
+    import avfuse
+    alignment = avfuse.align(["cam.mp4", "recorder.wav"])
+    print(alignment)
+
+Two-input estimators take `(reference, moving)` and map moving -> reference: t_ref = offset + (1 + drift) * t.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import avfuse` stays quick.
+_HOMES = {
+    "align": "avfuse.aligning",
+    "Alignment": "avfuse.alignment",
+    "Candidate": "avfuse.alignment",
+    "ClockEdge": "avfuse.alignment",
+    "ClockEstimate": "avfuse.alignment",
+    "load_alignment": "avfuse.alignment",
+    "ClockMap": "avfuse.clock",
+    "PiecewiseClock": "avfuse.clock",
+    "Segment": "avfuse.clock",
+    "AvfuseError": "avfuse.errors",
+    "ReadError": "avfuse.errors",
+    "StreamError": "avfuse.errors",
+    "WeakAlignmentError": "avfuse.errors",
+    "WriteError": "avfuse.errors",
+    "inspect": "avfuse.io",
+    "read": "avfuse.io",
+    "render": "avfuse.rendering",
+    "simulate": "avfuse.simulation",
+    "Recording": "avfuse.stream",
+    "Stream": "avfuse.stream",
+}
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from avfuse.aligning import align as align
+    from avfuse.alignment import Alignment as Alignment
+    from avfuse.alignment import Candidate as Candidate
+    from avfuse.alignment import ClockEdge as ClockEdge
+    from avfuse.alignment import ClockEstimate as ClockEstimate
+    from avfuse.alignment import load_alignment as load_alignment
+    from avfuse.clock import ClockMap as ClockMap
+    from avfuse.clock import PiecewiseClock as PiecewiseClock
+    from avfuse.clock import Segment as Segment
+    from avfuse.errors import AvfuseError as AvfuseError
+    from avfuse.errors import ReadError as ReadError
+    from avfuse.errors import StreamError as StreamError
+    from avfuse.errors import WeakAlignmentError as WeakAlignmentError
+    from avfuse.errors import WriteError as WriteError
+    from avfuse.io import inspect as inspect
+    from avfuse.io import read as read
+    from avfuse.rendering import render as render
+    from avfuse.simulation import simulate as simulate
+    from avfuse.stream import Recording as Recording
+    from avfuse.stream import Stream as Stream
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("temporal", "io"):
+        return import_module(f"avfuse.{name}")
+    raise AttributeError(f"module 'avfuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, "temporal", "io"})
