@@ -1,0 +1,124 @@
+"""Pairs of recordings for benchmarks and tests: alike conditions, known truth, one call each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from avfuse.clock import ClockMap
+from avfuse.errors import StreamError
+from avfuse.simulation.devices import Device
+from avfuse.simulation.events import Acoustics, SoundSource, simulate
+from avfuse.simulation.rooms import Place, Room
+from avfuse.simulation.sounds import hum, jingle, make_sound, self_noise
+from avfuse.simulation.sampling import Sound
+from avfuse.stream import Stream
+
+# Metres between the source and both devices.
+RANGES = {"near": (0.3, 1.5), "mid": (0.5, 4.0), "far": (2.0, 8.0)}
+
+
+class Pair(NamedTuple):
+    """Two recordings and the clock of `moving` on that of `reference`.
+
+    Each stream's `facts` hold `distance` (m) and `drr_db`.
+    """
+
+    reference: Stream
+    moving: Stream
+    truth: ClockMap
+
+
+def simulate_pair(
+    kind: str = "speech",
+    *,
+    overlap: float = 30.0,
+    snr_db: float | None = 0.0,
+    room: str | None = None,
+    drift_ppm: float = 0.0,
+    equal_paths: bool = True,
+    offset: float | None = None,
+    rate: float = 16000.0,
+    acoustics: Acoustics | None = None,
+    rng: np.random.Generator | int,
+) -> Pair:
+    """Two devices in one random room, with white noise of their own.
+
+    kind: a name of `SOUNDS`. overlap: seconds that both record. snr_db: at each device; None is noiseless.
+    room: "near" (0.3-1.5 m from the source), "mid" (0.5-4 m), "far" (2-8 m), or None for the free field.
+    equal_paths: both devices equally far from the source, so that what is heard obeys the clock truth.
+    offset: reference seconds at which the moving recording starts; None draws it from -5 to 5 s.
+    drift_ppm: of the moving clock against the reference's. acoustics: instead of a random `Room`.
+    """
+    rng = np.random.default_rng(rng)
+    if room is not None and room not in RANGES:
+        raise StreamError(f"room {room!r}; expected one of {', '.join(RANGES)} or None")
+    if not overlap > 0.0:
+        raise StreamError(f"overlap of {overlap} s; expected a positive time")
+    place_rng, event_rng = rng.spawn(2)
+    lag = float(rng.uniform(-5.0, 5.0)) if offset is None else float(offset)
+    tail = float(rng.uniform(0.0, 2.0))
+    drift = 1e-6 * drift_ppm
+    # Half a second before the first device starts fills the room.
+    start = 0.5
+    reference_clock = ClockMap(start + max(0.0, -lag))
+    truth = ClockMap(lag, drift)
+    reference_duration = max(0.0, lag) + overlap + (tail if rng.random() < 0.5 else 0.0)
+    moving_duration = max(0.0, -lag) + overlap
+    places: tuple[Place, Place, Place]
+    if room is None:
+        places, hall = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), acoustics
+    else:
+        places, hall = random_places(RANGES[room], place_rng, equal_paths=equal_paths, room_name=room)
+        hall = hall if acoustics is None else acoustics
+    event = simulate(
+        duration=start + max(float(reference_clock(reference_duration)), float(reference_clock(truth(moving_duration)))),
+        devices=[
+            Device("reference", reference_clock, reference_duration, rate, places[1], snr_db=snr_db),
+            Device("moving", reference_clock @ truth, moving_duration, rate, places[2], snr_db=snr_db),
+        ],
+        sources=[SoundSource(kind, places[0])],
+        room=hall,
+        rate=rate,
+        rng=event_rng,
+    )
+    streams = []
+    for name in ("reference", "moving"):
+        stream = event[name].streams[0]
+        stream.facts.update(distance=event.distances[name][0], drr_db=event.drr_db[name][0])
+        streams.append(stream)
+    return Pair(streams[0], streams[1], truth)
+
+
+def random_places(
+    distances: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    equal_paths: bool = True,
+    from_walls: float = 0.3,
+    room_name: str = "",
+) -> tuple[tuple[Place, Place, Place], Room]:
+    """A random room, with a source and two devices in it: ((source, device, device), room).
+
+    distances: metres between source and device, drawn evenly; directions are random.
+    """
+    while True:
+        room = Room.random(rng)
+        size = np.array(room.size)
+        for _ in range(50):
+            source = rng.uniform(0.5, size - 0.5)
+            first = rng.uniform(*distances)
+            second = first if equal_paths else rng.uniform(*distances)
+            devices = []
+            for distance in (first, second):
+                direction = rng.standard_normal(3)
+                place = source + distance * direction / np.linalg.norm(direction)
+                if np.all(place > from_walls) and np.all(place < size - from_walls):
+                    devices.append(place)
+            if len(devices) == 2:
+                a, b, c = (tuple(map(float, p)) for p in (source, *devices))
+                return (a, b, c), room  # type: ignore[return-value]
+
+
+__all__ = ["RANGES", "Pair", "hum", "jingle", "make_sound", "random_places", "self_noise", "simulate_pair", "Sound"]
