@@ -31,12 +31,15 @@ def interpolate_at(values, positions, table):
         first = whole - half + 1
         start = max(0, -first)
         stop = min(taps, n - first)
+        # Slices, because indices that may be negative keep the loop from vectorising.
+        window = values[first + start : first + stop]
+        before = table[row, start:stop]
+        after = table[row + 1, start:stop]
         lower = np.float32(0.0)
         upper = np.float32(0.0)
-        for k in range(start, stop):
-            value = values[first + k]
-            lower += value * table[row, k]
-            upper += value * table[row + 1, k]
+        for k in range(window.shape[0]):
+            lower += window[k] * before[k]
+            upper += window[k] * after[k]
         out[m] = lower + weight * (upper - lower)
     return out
 
@@ -58,8 +61,11 @@ def add_pulse(out, position, gains, table):
     for b in range(out.shape[0]):
         lower = np.float32(gains[b] * (1.0 - weight))
         upper = np.float32(gains[b] * weight)
-        for k in range(start, stop):
-            out[b, first + k] += lower * table[row, k] + upper * table[row + 1, k]
+        window = out[b, first + start : first + stop]
+        before = table[row, start:stop]
+        after = table[row + 1, start:stop]
+        for k in range(window.shape[0]):
+            window[k] += lower * before[k] + upper * after[k]
 
 
 @njit(cache=True, nogil=True)
