@@ -45,7 +45,9 @@ class Device:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.duration) and self.duration * self.rate >= 1.0):
-            raise StreamError(f"Device {self.name!r}: {self.duration} s at {self.rate} Hz; expected at least one sample")
+            raise StreamError(
+                f"Device {self.name!r}: {self.duration} s at {self.rate} Hz; expected at least one sample"
+            )
         if self.polarity not in {1, -1}:
             raise StreamError(f"Device {self.name!r}: polarity {self.polarity}; expected 1 or -1")
 

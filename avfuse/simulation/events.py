@@ -109,9 +109,7 @@ def simulate(
         values = device.record([sound for sound, _ in received], own, heard=_heard(device, common))
         stream = Stream.from_samples(values, rate=device.rate)
         recordings.append(Recording(device.name, (stream,)))
-    return SimulatedEvent(
-        tuple(recordings), {d.name: d for d in devices}, distances, ratios, rate, float(duration)
-    )
+    return SimulatedEvent(tuple(recordings), {d.name: d for d in devices}, distances, ratios, rate, float(duration))
 
 
 def _play(source: SoundSource, duration: float, rate: float, rng: np.random.Generator) -> Sound:
@@ -143,7 +141,9 @@ def _receive(
         if room is None:
             # The free field is a delay and a gain: exact without any response.
             distance = _distance(source.position, place)
-            heard = sample_on_clock(sound, rate, device.clock, device.rate, device.samples, delay=distance / SPEED_OF_SOUND)
+            heard = sample_on_clock(
+                sound, rate, device.clock, device.rate, device.samples, delay=distance / SPEED_OF_SOUND
+            )
             out += heard / np.float32(max(distance, 0.1))
             ratios.append(np.inf)
         else:

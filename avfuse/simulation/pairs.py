@@ -11,8 +11,6 @@ from avfuse.errors import StreamError
 from avfuse.simulation.devices import Device
 from avfuse.simulation.events import Acoustics, SoundSource, simulate
 from avfuse.simulation.rooms import Place, Room
-from avfuse.simulation.sounds import hum, jingle, make_sound, self_noise
-from avfuse.simulation.sampling import Sound
 from avfuse.stream import Stream
 
 # Metres between the source and both devices.
@@ -73,7 +71,8 @@ def simulate_pair(
         places, hall = random_places(RANGES[room], place_rng, equal_paths=equal_paths, room_name=room)
         hall = hall if acoustics is None else acoustics
     event = simulate(
-        duration=start + max(float(reference_clock(reference_duration)), float(reference_clock(truth(moving_duration)))),
+        duration=start
+        + max(float(reference_clock(reference_duration)), float(reference_clock(truth(moving_duration)))),
         devices=[
             Device("reference", reference_clock, reference_duration, rate, places[1], snr_db=snr_db),
             Device("moving", reference_clock @ truth, moving_duration, rate, places[2], snr_db=snr_db),
@@ -119,6 +118,3 @@ def random_places(
             if len(devices) == 2:
                 a, b, c = (tuple(map(float, p)) for p in (source, *devices))
                 return (a, b, c), room  # type: ignore[return-value]
-
-
-__all__ = ["RANGES", "Pair", "hum", "jingle", "make_sound", "random_places", "self_noise", "simulate_pair", "Sound"]

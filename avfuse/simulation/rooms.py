@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from avfuse._kernels import simulation as kernels
 from avfuse.errors import StreamError
-from avfuse.simulation.sampling import Sound, sinc_table
+from avfuse.simulation.sampling import Sound, limit_band, sinc_table
 
 SPEED_OF_SOUND = 343.0
 _TAPS = 128
 _COARSE_TAPS = 32
 _LEAD = _TAPS // 2
+_SETTLE = 0.05  # seconds of room before time 0 for the high-pass
 
 Place = tuple[float, float, float]
 
@@ -68,20 +69,20 @@ class Room:
             raise StreamError("Room: reflection outside 0 <= r < 1, such a room would not fall silent")
 
     @classmethod
-    def with_rt60(cls, size: Place, rt60: float | tuple[float, ...], *, bands: tuple[float, ...] = (), scatter: float = 0.0) -> Room:
-        """Walls all alike, absorbing as Eyring (1930) wants for a decay of 60 dB in `rt60` seconds.
+    def with_rt60(
+        cls, size: Place, rt60: float | tuple[float, ...], *, bands: tuple[float, ...] = (), scatter: float = 0.0
+    ) -> Room:
+        """Walls all alike, such that the decay from -5 to -25 dB, prolonged to 60 dB, takes `rt60` seconds.
 
-        rt60: one figure, or one for each of `bands`.
+        rt60: one figure, or one for each of `bands`. Sabine's and Eyring's formulas hold for diffuse fields;
+        in a box with even walls the long axis rings on and the decay comes out up to 1.6 times too long.
         """
-        x, y, z = size
-        surface = 2.0 * (x * y + y * z + z * x)
         times = np.atleast_1d(np.asarray(rt60, np.float64))
         if times.min() <= 0.0 or len(times) != max(1, len(bands)):
             raise StreamError(f"Room: rt60 {rt60} s for {len(bands)} bands; expected one positive time for each")
-        # Eyring: rt60 = 24 ln(10) V / (-c S ln(1 - absorption)), and reflection^2 = 1 - absorption.
-        log_reflection = -12.0 * np.log(10.0) * x * y * z / (SPEED_OF_SOUND * surface * times)
-        reflection = np.tile(np.exp(log_reflection), (6, 1))
-        return cls(size, reflection if bands else reflection[:, 0], float(times.max()), bands, scatter)
+        reflection = np.tile(np.exp(-_decay_time(size) / (2.0 * SPEED_OF_SOUND * times)), (6, 1))
+        # The tail decays slower than its beginning: 1.25 times rt60 takes it below -55 dB.
+        return cls(size, reflection if bands else reflection[:, 0], 1.25 * float(times.max()), bands, scatter)
 
     @classmethod
     def random(cls, rng: np.random.Generator, *, rt60: tuple[float, float] = (0.2, 0.8), scatter: float = 0.0) -> Room:
@@ -113,8 +114,13 @@ class Room:
             sinc_table(_TAPS),
             sinc_table(_COARSE_TAPS, 1.0, 70.0),
         )
-        samples = by_band[0] if not self.bands else _join_bands(by_band, self.bands, rate)
-        return _with_ratio(samples, rate, distance)
+        direct = _pulses(n, np.array([_LEAD + distance / SPEED_OF_SOUND * rate]), np.array([1.0 / distance]))
+        late = (by_band[0] if not self.bands else _join_bands(by_band, self.bands, rate)) - direct
+        # All images have the same sign, so below the room's first modes they pile up and never decay; Allen
+        # and Berkley take that out with a high-pass too. The direct sound stays as it is.
+        before = np.zeros(round(_SETTLE * rate), np.float32)
+        late = limit_band(np.concatenate([before, late]), rate, 40.0, None)
+        return _joined(np.concatenate([before, direct]), late, rate, len(before) + _LEAD, distance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +142,10 @@ class Decay:
         rng = np.random.default_rng([self.seed, *np.abs(np.round(1e4 * np.array([*source, *receiver]))).astype(int)])
         arrival = distance / SPEED_OF_SOUND * rate + _LEAD
         n = int(arrival + self.rt60 * rate) + _TAPS
-        table = sinc_table(_TAPS)
-        direct = np.zeros(n, np.float32)
-        direct += _pulses(n, np.array([arrival]), np.array([1.0 / distance]), table)
+        direct = _pulses(n, np.array([arrival]), np.array([1.0 / distance]))
         times = np.sort(rng.uniform(0.002, 0.04, 12))
         heights = rng.choice([-1.0, 1.0], 12) * rng.uniform(0.3, 1.0, 12) * np.exp(-times / 0.02)
-        late = _pulses(n, arrival + times * rate, 0.5 * heights, table)
+        late = _pulses(n, arrival + times * rate, 0.5 * heights)
         since = np.maximum(0.0, (np.arange(n) - arrival) / rate)
         # Two bands: above about 2 kHz air and soft things halve the decay time.
         low = np.convolve(rng.standard_normal(n), np.hanning(max(3, int(rate / 2000))), "same")
@@ -151,14 +155,32 @@ class Decay:
         late += (0.1 * tail * (since > 0.003) * np.minimum(1.0, since / 0.02)).astype(np.float32)
         wanted = float(np.sum(direct.astype(np.float64) ** 2)) * (distance / self.critical_distance) ** 2
         late *= np.float32(np.sqrt(wanted / np.sum(late.astype(np.float64) ** 2)))
-        return _with_ratio(direct + late, rate, distance)
+        return _joined(direct, late, rate, _LEAD, distance)
 
 
-def _pulses(n: int, positions: NDArray[np.float64], heights: NDArray[np.float64], table: NDArray[np.float32]) -> Sound:
+def _decay_time(size: Place) -> float:
+    """Reverberation time (T20, ISO 3382) of a box whose walls take one neper of energy a hit, times 343 m/s.
+
+    The energy that arrives from a direction decays with the walls it meets, |cos| / length of each axis per
+    metre; their mean over all directions is the decay of the room (Lehmann and Johansson 2008, eq. 12-15).
+    """
+    height = (np.arange(64) + 0.5) / 64
+    angle = (np.arange(64) + 0.5) / 64 * np.pi / 2
+    across = np.sqrt(1.0 - height**2)[:, None]
+    hits = height[:, None] / size[2] + across * (np.cos(angle) / size[0] + np.sin(angle) / size[1])
+    reach = np.linspace(0.0, 12.0 * max(size), 600)
+    left = np.array([np.mean(np.exp(-hits * r) / hits) for r in reach])
+    level = 10.0 * np.log10(left / left[0])
+    at_5, at_25 = np.interp([5.0, 25.0], -level, reach)
+    return float(3.0 * (at_25 - at_5))
+
+
+def _pulses(n: int, positions: NDArray[np.float64], heights: NDArray[np.float64]) -> Sound:
     out = np.zeros((1, n), np.float32)
     for position, height in zip(positions, heights, strict=True):
-        kernels.add_pulse(out, position, np.array([height]), table)
-    return out[0]
+        kernels.add_pulse(out, position, np.array([height]), sinc_table(_TAPS))
+    pulses: Sound = out[0]
+    return pulses
 
 
 def _apart(source: Place, receiver: Place) -> float:
@@ -168,14 +190,10 @@ def _apart(source: Place, receiver: Place) -> float:
     return distance
 
 
-def _with_ratio(samples: Sound, rate: float, distance: float) -> Response:
-    late = samples.astype(np.float64)
-    late -= _pulses(
-        len(samples), np.array([_LEAD + distance / SPEED_OF_SOUND * rate]), np.array([1.0 / distance]), sinc_table(_TAPS)
-    )
-    energy = float(np.sum(late**2))
-    ratio = 10.0 * np.log10(1.0 / distance**2 / energy) if energy > 0.0 else np.inf
-    return Response(samples, rate, _LEAD, distance, float(ratio))
+def _joined(direct: Sound, late: Sound, rate: float, lead: int, distance: float) -> Response:
+    energy = float(np.sum(np.square(late, dtype=np.float64)))
+    ratio = -10.0 * np.log10(distance**2 * energy) if energy > 0.0 else np.inf
+    return Response(direct + late, rate, lead, distance, float(ratio))
 
 
 def _join_bands(by_band: NDArray[np.float32], bands: tuple[float, ...], rate: float) -> Sound:
@@ -188,4 +206,4 @@ def _join_bands(by_band: NDArray[np.float32], bands: tuple[float, ...], rate: fl
     for b in range(len(bands)):
         weight = np.interp(octave, centres, np.eye(len(bands))[b])
         out += np.fft.rfft(by_band[b], 2 * n) * weight
-    return np.fft.irfft(out, 2 * n)[:n].astype(np.float32)
+    return np.asarray(np.fft.irfft(out, 2 * n)[:n], np.float32)

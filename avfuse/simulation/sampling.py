@@ -34,7 +34,9 @@ def sinc_table(taps: int, cutoff: float = 1.0, stop_db: float = 90.0) -> NDArray
     return table
 
 
-def sample_on_clock(values: Sound, rate: float, clock: Clock, device_rate: float, n: int, *, delay: float = 0.0) -> Sound:
+def sample_on_clock(
+    values: Sound, rate: float, clock: Clock, device_rate: float, n: int, *, delay: float = 0.0
+) -> Sound:
     """What a device with `clock` (device time -> event time) records of a sound that runs on event time.
 
     values: (m,) samples of the event at `rate`, the first at event time 0, silence outside.

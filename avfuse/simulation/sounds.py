@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from avfuse._kernels import simulation as kernels
 from avfuse.errors import StreamError
-from avfuse.simulation.sampling import Sound, coloured_noise, rms, to_rms
+from avfuse.simulation.sampling import Sound, coloured_noise, to_rms
 
 RMS = 0.1
 
@@ -76,7 +76,9 @@ class _Talker:
         self.hiss_frequency = np.full(frames, min(3000.0, 0.3 * rate))
         self.formants = np.tile([500.0, 1500.0, 2500.0, 3500.0], (frames, 1))
 
-    def syllable(self, start: float, length: float, vowel: int, consonant: int, tone: float, rng: np.random.Generator) -> None:
+    def syllable(
+        self, start: float, length: float, vowel: int, consonant: int, tone: float, rng: np.random.Generator
+    ) -> None:
         """consonant: 0 none, 1 and 2 stops, 3 and 4 fricatives, 5 a nasal."""
         frame = self.hop / self.rate
         at = int(start / frame)
@@ -174,7 +176,7 @@ def _band(duration: float, rate: float, beat: float, rng: np.random.Generator, *
             hits = [(0.0, b % 2), (0.5 * beat, 2)]
             scores.append((play, hits))
         play, hits = scores[b if loop is None else b % loop]
-        notes += [(b * beat + t, *rest) for t, *rest in play]
+        notes += [(b * beat + t, f, loud, decay, partials, tilt) for t, f, loud, decay, partials, tilt in play]
         drums += [(b * beat + t, which) for t, which in hits]
     seed = int(rng.integers(1 << 30))
     return (_notes(duration, rate, notes, np.random.default_rng(seed)) + _drums(duration, rate, drums, rng)).astype(
@@ -187,7 +189,10 @@ def _hertz(key: float) -> float:
 
 
 def _notes(
-    duration: float, rate: float, notes: Sequence[tuple[float, float, float, float, int, float]], rng: np.random.Generator
+    duration: float,
+    rate: float,
+    notes: Sequence[tuple[float, float, float, float, int, float]],
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """notes: (onset, frequency, loudness, decay, partials, tilt)."""
     rows: list[tuple[float, float, float, float, float, float]] = []
@@ -199,10 +204,16 @@ def _notes(
     return _ring(duration, rate, rows)
 
 
-def _drums(duration: float, rate: float, hits: Sequence[tuple[float, int]], rng: np.random.Generator) -> NDArray[np.float64]:
+def _drums(
+    duration: float, rate: float, hits: Sequence[tuple[float, int]], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """0: a kick, 1: a snare, 2: a hat; each made of short resonances, always the same."""
     kits = []
-    for low, high, count, loud, decay in ((45, 90, 3, 1.5, 0.09), (180, 4000, 25, 0.25, 0.04), (5000, 9000, 20, 0.1, 0.015)):
+    for low, high, count, loud, decay in (
+        (45, 90, 3, 1.5, 0.09),
+        (180, 4000, 25, 0.25, 0.04),
+        (5000, 9000, 20, 0.1, 0.015),
+    ):
         frequencies = np.exp(rng.uniform(np.log(low), np.log(high), count))
         kits.append((frequencies, loud * rng.uniform(0.5, 1.0, count), decay, rng.uniform(0, 6.28, count)))
     rows = [
@@ -225,7 +236,9 @@ def _ring(duration: float, rate: float, rows: Sequence[tuple[float, ...]]) -> ND
     return rung
 
 
-def impacts(duration: float, rate: float, rng: np.random.Generator, *, times: NDArray[np.float64] | None = None) -> Sound:
+def impacts(
+    duration: float, rate: float, rng: np.random.Generator, *, times: NDArray[np.float64] | None = None
+) -> Sound:
     """Blows on things: each rings in 8 modes after a click of 2 ms.
 
     times: (k,) seconds of the blows; None draws 0.4-2.5 s between them. They need not fall on samples.
@@ -312,8 +325,3 @@ def _samples(duration: float, rate: float) -> int:
     if n < 1:
         raise StreamError(f"a sound of {duration} s at {rate} Hz; expected at least one sample")
     return n
-
-
-__all__ = [
-    "SOUNDS", "ambience", "digits", "hum", "impacts", "jingle", "make_sound", "music", "rms", "self_noise", "speech", "white",
-]  # fmt: skip
