@@ -93,11 +93,11 @@ class _Talker:
             return
         if consonant in {1, 2}:  # silence, then a burst of 10 ms
             burst = (k >= onset - 3) & (k < onset)
-            self.hiss[inside] += burst * rng.uniform(0.5, 1.2)
+            self.hiss[inside] += burst * rng.uniform(0.06, 0.2)
             self.hiss_frequency[inside] = min((1800.0, 4000.0)[consonant - 1], 0.4 * self.rate)
         elif consonant in {3, 4}:
             rise = np.clip(k / 3.0, 0.0, 1.0) * (k < onset)
-            self.hiss[inside] += rise * rng.uniform(0.2, 0.6)
+            self.hiss[inside] += rise * rng.uniform(0.025, 0.08)
             self.hiss_frequency[inside] = min((2500.0, 5500.0)[consonant - 3], 0.4 * self.rate)
         # The vowel: up within 2-6 frames, sustained, fading over its last third.
         rise = np.clip((k - onset + 1) / rng.integers(2, 6), 0.0, 1.0)
@@ -106,7 +106,7 @@ class _Talker:
         if consonant == 5:
             level = np.where(k < onset, 0.35 * loud * np.clip(k / 3.0, 0.0, 1.0), level)
         self.voicing[inside] = level
-        self.breath[inside] = 0.01 * level
+        self.breath[inside] = 0.02 * level
         wave = 1.0 + 0.04 * np.sin(np.pi * k / frames) + 0.01 * rng.standard_normal(len(k))
         self.pitch[inside] = self.base * tone * wave
         target = np.append(_VOWELS[vowel], 3500.0) * (1.0 + 0.18 * self.height) * rng.uniform(0.95, 1.05, 4)
