@@ -12,7 +12,7 @@ Reference: Crochiere and Rabiner, Multirate Digital Signal Processing, 1983; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from avfuse._kernels.resampling import interpolated, polyphase
 from avfuse.errors import StreamError
 from avfuse.stream import Array, Block
+
+Piece = tuple[float, Array]  # seconds of the first sample, and evenly sampled sound (channels, n)
 
 _REJECTION_DB = 81.5
 _TRANSITION = 1 / 16  # of the lower rate: from 15/16 to 17/16 of its half
@@ -155,49 +157,58 @@ def _design(rate_in: float, rate_out: float) -> _Rational | _Interpolated:
 class _Run:
     """The state of one contiguous stretch of sound: what the filter still needs of it."""
 
-    def __init__(self, design: _Rational | _Interpolated, channels: int, start: float, rate_out: float) -> None:
+    def __init__(
+        self, design: _Rational | _Interpolated, channels: int, start: float, rate_in: float, rate_out: float
+    ) -> None:
         self._design = design
         self._start = start
+        self._rate_in = rate_in
         self._rate_out = rate_out
+        self._inputs = 0
         self._outputs = 0
-        self.inputs = 0
+        self.channels = channels
         # The filter reaches before the first sample, where sound counts as zero.
         self._origin = design.first_input(0)
         self._kept: NDArray[np.float32] = np.zeros((channels, -self._origin), np.float32)
 
-    def push(self, values: NDArray[np.float32]) -> Block | None:
+    @property
+    def end(self) -> float:
+        """Seconds at which the input so far ends."""
+        return self._start + self._inputs / self._rate_in
+
+    def push(self, values: NDArray[np.float32]) -> Piece | None:
         """Take more input; the outputs that are complete with it, in whole quanta."""
-        self.inputs += values.shape[1]
+        self._inputs += values.shape[1]
         self._kept = np.concatenate([self._kept, values], axis=1)
         quantum = self._design.quantum
         # An estimate that may be one quantum low or high, then exact.
-        count = self._design.outputs(self.inputs) // quantum * quantum
-        while count > self._outputs and self._design.end_input(count) > self.inputs:
+        count = self._design.outputs(self._inputs) // quantum * quantum
+        while count > self._outputs and self._design.end_input(count) > self._inputs:
             count -= quantum
         return self._take(count - self._outputs, count - self._outputs)
 
-    def finish(self) -> Block | None:
+    def finish(self) -> Piece | None:
         """The outputs that reach beyond the end, where sound counts as zero."""
-        count = self._design.outputs(self.inputs) - self._outputs
+        count = self._design.outputs(self._inputs) - self._outputs
         quantum = self._design.quantum
         computed = -(-count // quantum) * quantum
         missing = self._design.end_input(self._outputs + computed) - self._origin - self._kept.shape[1]
         self._kept = np.pad(self._kept, ((0, 0), (0, max(missing, 0))))
         return self._take(computed, count)
 
-    def _take(self, computed: int, count: int) -> Block | None:
+    def _take(self, computed: int, count: int) -> Piece | None:
         if count <= 0:
             return None
         values = self._design.apply(self._kept, self._origin, self._outputs, computed)[:, :count]
-        times = self._start + np.arange(self._outputs, self._outputs + count) / self._rate_out
+        start = self._start + self._outputs / self._rate_out
         self._outputs += count
         done = self._design.first_input(self._outputs) - self._origin
         self._kept = self._kept[:, done:]
         self._origin += done
-        return times, values
+        return start, values
 
 
-def resample_blocks(blocks: Iterator[Block], rate_in: float, rate_out: float) -> Iterator[Block]:
+def resample_blocks(blocks: Iterable[Block], rate_in: float, rate_out: float) -> Iterator[Block]:
     """Resample sound that comes in blocks; the result does not depend on how it was cut, not in one bit.
 
     blocks: `(times, values)`, times (n,) float64 seconds evenly spaced by 1 / rate_in, values (channels, n). A block
@@ -208,19 +219,23 @@ def resample_blocks(blocks: Iterator[Block], rate_in: float, rate_out: float) ->
     are as many as begin before the run's end.
     Raises StreamError for rates that are not positive.
     """
+    pieces = ((float(times[0]), values) for times, values in blocks if times.size)
+    for start, values in resample_pieces(pieces, rate_in, rate_out):
+        yield start + np.arange(values.shape[1]) / rate_out, values
+
+
+def resample_pieces(pieces: Iterable[Piece], rate_in: float, rate_out: float) -> Iterator[Piece]:
+    """`resample_blocks` for (start, values): the times of a long recording take as long to write as its sound."""
     design = _checked_design(rate_in, rate_out)
     run: _Run | None = None
-    start, channels = 0.0, 0
-    for times, values in blocks:
+    for start, values in pieces:
         if values.shape[1] == 0:
             continue
         samples = np.ascontiguousarray(values, np.float32)
-        expected = start + run.inputs / rate_in if run else np.nan
-        if run is None or abs(times[0] - expected) > 0.5 / rate_in or samples.shape[0] != channels:
+        if run is None or abs(start - run.end) > 0.5 / rate_in or samples.shape[0] != run.channels:
             if run is not None and (rest := run.finish()) is not None:
                 yield rest
-            start, channels = float(times[0]), samples.shape[0]
-            run = _Run(design, channels, start, rate_out)
+            run = _Run(design, samples.shape[0], start, rate_in, rate_out)
         if (found := run.push(samples)) is not None:
             yield found
     if run is not None and (rest := run.finish()) is not None:
@@ -234,44 +249,39 @@ def resample(values: Array, rate_in: float, rate_out: float) -> NDArray[np.float
     """
     if values.ndim != 2:
         raise StreamError(f"resample: sound of shape {values.shape}; expected (channels, samples)")
-    design = _checked_design(rate_in, rate_out)
-    run = _Run(design, values.shape[0], 0.0, rate_out)
-    parts = [run.push(np.ascontiguousarray(values, np.float32)), run.finish()]
-    found = [part[1] for part in parts if part is not None]
+    found = [part for _, part in resample_pieces([(0.0, values)], rate_in, rate_out)]
     return np.concatenate(found, axis=1) if found else np.zeros((values.shape[0], 0), np.float32)
 
 
-def regroup(blocks: Iterator[Block], size: int, rate: float) -> Iterator[Block]:
-    """Cut sound into blocks of exactly `size` samples; only the last one of each run is shorter.
+def regroup(pieces: Iterable[Piece], size: int, rate: float) -> Iterator[Block]:
+    """Blocks `(times, values)` of exactly `size` samples; only the last one of each run is shorter.
 
-    blocks: as `resample_blocks` takes them, evenly sampled at `rate` Hz; gaps and changes of channels end a run.
+    pieces: sound evenly sampled at `rate` Hz; gaps and changes of channels end a run.
     """
-    held: list[Block] = []
-    count = 0
-    for times, values in blocks:
-        if held:
-            last_times, last_values = held[-1]
-            apart = times[0] - last_times[-1] - 1 / rate if times.size else 0.0
-            if abs(apart) > 0.5 / rate or values.shape[0] != last_values.shape[0]:
-                yield _join(held)
-                held, count = [], 0
+    held: list[Array] = []
+    start, count = 0.0, 0
+    for at, values in pieces:
+        if held and (abs(at - start - count / rate) > 0.5 / rate or values.shape[0] != held[0].shape[0]):
+            yield _block(held, start, rate)
+            held, count = [], 0
         first = 0
-        while first < times.size:
-            part = slice(first, first + size - count)
-            held.append((times[part], values[:, part]))
-            count += held[-1][0].size
-            first += held[-1][0].size
+        while first < values.shape[1]:
+            if not held:
+                start = at + first / rate
+            part = values[:, first : first + size - count]
+            held.append(part)
+            count += part.shape[1]
+            first += part.shape[1]
             if count == size:
-                yield _join(held)
+                yield _block(held, start, rate)
                 held, count = [], 0
     if held:
-        yield _join(held)
+        yield _block(held, start, rate)
 
 
-def _join(parts: list[Block]) -> Block:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts], axis=1)
+def _block(parts: list[Array], start: float, rate: float) -> Block:
+    values = np.concatenate(parts, axis=1) if len(parts) > 1 else np.ascontiguousarray(parts[0])
+    return start + np.arange(values.shape[1]) / rate, values
 
 
 def _checked_design(rate_in: float, rate_out: float) -> _Rational | _Interpolated:
