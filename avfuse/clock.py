@@ -62,8 +62,9 @@ class Segment:
     drift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.end > self.start:
+        if not (np.isfinite(self.start) and np.isfinite(self.end) and self.end > self.start):
             raise StreamError(f"Segment: starts at {self.start} s and ends at {self.end} s; expected end > start")
+        _ = self.map  # an offset or a drift that no clock has is refused here, not where it is first used
 
     @property
     def map(self) -> ClockMap:
@@ -105,38 +106,39 @@ class PiecewiseClock:
     def inverse(self) -> PiecewiseClock:
         """Where the images of two segments overlap, the earlier one is taken."""
         found: list[Segment] = []
-        taken_until = -np.inf
         for s in self.segments:
-            start, end = float(s.map(s.start)), float(s.map(s.end))
-            start = max(start, taken_until)
-            if end > start:
-                back = s.map.inverse()
+            back = s.map.inverse()
+            for start, end in _uncovered(float(s.map(s.start)), float(s.map(s.end)), found):
                 found.append(Segment(start, end, back.offset, back.drift))
-                taken_until = end
+            # A reset clock or a rearranged edit may come back to reference times before its earlier segments.
+            found.sort(key=lambda segment: segment.start)
         return PiecewiseClock(tuple(found))
 
     def __matmul__(self, other: ClockMap | PiecewiseClock) -> PiecewiseClock:
-        """(a @ b)(t) = a(b(t)), split at the breaks of both."""
-        inner = (
-            other.segments if isinstance(other, PiecewiseClock) else (Segment(-1e12, 1e12, other.offset, other.drift),)
-        )
+        """(a @ b)(t) = a(b(t)) for every t, split at the breaks of both."""
+        if not isinstance(other, ClockMap | PiecewiseClock):
+            return NotImplemented
+        if isinstance(other, ClockMap):
+            back = other.inverse()
+            inner = [(float(back(self.segments[0].start)), float(back(self.segments[-1].end)), other)]
+        else:
+            inner = [(s.start, s.end, s.map) for s in other.segments]
+            # The end lines of the inner map go on beyond its ends, and may cross breaks of the outer one there.
+            start, end, line = inner[0]
+            inner[0] = (min(start, float(line.inverse()(self.segments[0].start))), end, line)
+            start, end, line = inner[-1]
+            inner[-1] = (start, max(end, float(line.inverse()(self.segments[-1].end))), line)
         found: list[Segment] = []
-        for k, b in enumerate(inner):
-            first_inner, last_inner = k == 0, k == len(inner) - 1
+        for inner_start, inner_end, line in inner:
+            back = line.inverse()
             for j, a in enumerate(self.segments):
-                back = b.map.inverse()
-                # The end lines of the outer map go on beyond its ends.
+                # The end lines of the outer map go on too.
                 a_start = -np.inf if j == 0 else float(back(a.start))
                 a_end = np.inf if j == len(self.segments) - 1 else float(back(a.end))
-                start, end = max(b.start, a_start), min(b.end, a_end)
-                if end <= start:
-                    continue
-                if not isinstance(other, PiecewiseClock):
-                    # An affine inner map has no ends of its own: use the outer segment's.
-                    start = max(start, float(back(a.start))) if first_inner else start
-                    end = min(end, float(back(a.end))) if last_inner else end
-                both = a.map @ b.map
-                found.append(Segment(start, end, both.offset, both.drift))
+                start, end = max(inner_start, a_start), min(inner_end, a_end)
+                if end > start:
+                    both = a.map @ line
+                    found.append(Segment(start, end, both.offset, both.drift))
         return PiecewiseClock(tuple(found))
 
     def __rmatmul__(self, other: ClockMap) -> PiecewiseClock:
@@ -145,3 +147,14 @@ class PiecewiseClock:
         return PiecewiseClock(
             tuple(Segment(s.start, s.end, both.offset, both.drift) for s in self.segments for both in [other @ s.map])
         )
+
+
+def _uncovered(start: float, end: float, taken: list[Segment]) -> list[tuple[float, float]]:
+    """The parts of start <= t < end that no segment of `taken` (in order) covers."""
+    free = []
+    for segment in taken:
+        if segment.start > start:
+            free.append((start, min(end, segment.start)))
+        start = max(start, segment.end)
+    free.append((start, end))
+    return [(first, last) for first, last in free if last > first]
