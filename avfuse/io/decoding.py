@@ -1,0 +1,250 @@
+"""Sources that decode one stream of a media file when iterated: sound, picture, text.
+
+FFmpeg decodes (through PyAV) and applies edit lists and stated priming. Time stamps become times in `placing`,
+frames become arrays in `frames`, and another rate is made by avfuse's own resampler.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.errors import ReadError
+from avfuse.io.frames import Layout, SoundPacker, layout_of, picture
+from avfuse.io.placing import Findings, Placer
+from avfuse.resampling import regroup, resample_pieces
+from avfuse.stream import Array, Block
+
+# FFmpeg's own messages go to stderr beside ours, many of them about files that then decode well.
+av.logging.set_level(None)
+
+_CHUNK = 1.0  # seconds of sound that are placed, converted and resampled together
+_MOST_BACKWARD = 5.0  # seconds; picture stamps that jump back further belong to another clock
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The container at `path`. Raises ReadError, one line, for what FFmpeg cannot open."""
+    if not os.path.exists(path):
+        raise ReadError(f"{path}: no such file; expected a media file")
+    if os.path.isdir(path):
+        raise ReadError(f"{path}: a directory; expected a media file, try the files in it")
+    if os.path.getsize(path) == 0:
+        raise ReadError(f"{path}: an empty file; expected a media file")
+    try:
+        container = av.open(path, metadata_errors="replace")
+    except (OSError, ValueError) as error:  # av's errors are OSErrors or ValueErrors, all of them FFmpegErrors
+        raise ReadError(
+            f"{path}: FFmpeg cannot read it as a media file ({error.__class__.__name__}); expected a complete sound "
+            "or video file, try to copy or download it again"
+        ) from error
+    with container:
+        yield container
+
+
+def decoded(container: Any, stream: Any, findings: Findings) -> Iterator[Any]:
+    """Frames of one stream; packets that do not decode are counted and skipped, a broken end ends the stream."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+        except av.error.FFmpegError:
+            findings.corrupt_packets += 1
+            return
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            findings.corrupt_packets += 1
+
+
+@dataclass(frozen=True, eq=False)
+class SoundSource:
+    """Sound of one track as float32 `(channels, n)`.
+
+    index: of the stream in the container. rate, channels: as declared; what differs in mid-file is converted.
+    zero: seconds in the container that are the recording's time 0.
+    priming: samples to leave out at the start where only the encoder's name tells of them.
+    """
+
+    path: str
+    index: int
+    rate: float
+    channels: int
+    duration: float
+    zero: float = 0.0
+    priming: int = 0
+
+    def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
+        """See `Stream.blocks`. Raises ReadError where the file is gone or holds NaN."""
+        wanted = self.rate if rate is None else float(rate)
+        return regroup(self.pieces(wanted, Findings()), max(1, int(duration * wanted + 1e-6)), wanted)
+
+    def pieces(self, rate: float, findings: Findings) -> Iterator[tuple[float, Array]]:
+        """(start, values) in order, at `rate` Hz; what was odd goes into `findings`."""
+        for native, group in groupby(self._native(findings), key=lambda piece: piece[0]):
+            pieces = ((start, values) for _, start, values in group)
+            yield from pieces if native == rate else resample_pieces(pieces, native, rate)
+
+    def _native(self, findings: Findings) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
+        """(rate, start, values) at whatever rate the frames have."""
+        with opened(self.path) as container:
+            stream = container.streams[self.index]
+            packer: SoundPacker | None = None
+            placer: Placer | None = None
+            skip = self.priming
+            for frame in decoded(container, stream, findings):
+                layout = layout_of(frame)
+                if packer is None or placer is None or layout != packer.layout:
+                    if packer is not None and placer is not None:
+                        yield from self._placed(packer, placer, last=True)
+                        findings.changes.append((placer.end - self.zero, _change(packer.layout, layout)))
+                    if placer is None or packer is None or layout[0] != packer.layout[0]:
+                        end = placer.end if placer is not None else None
+                        placer = Placer(layout[0], float(stream.time_base), findings, self.zero, end)
+                    packer = SoundPacker(layout, int(layout[0] * _CHUNK * 1.25))
+                elif packer.samples >= layout[0] * _CHUNK:
+                    yield from self._placed(packer, placer, last=False)
+                if frame.samples > skip:
+                    packer.add(frame, skip)
+                    skip = 0
+                else:
+                    skip -= frame.samples
+            if packer is not None and placer is not None:
+                yield from self._placed(packer, placer, last=True)
+
+    def _placed(
+        self, packer: SoundPacker, placer: Placer, *, last: bool
+    ) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
+        pieces, settled = placer.place(np.array(packer.stamps), np.array(packer.sizes, np.int64), last=last)
+        rate = float(packer.layout[0])
+        for piece in pieces:
+            values = packer.values(piece.first, piece.end, self.channels)
+            # The sum is finite unless a sample is not: one pass for good sound, a second one only to say what is bad.
+            if not np.isfinite(values.sum()) and (bad := int(np.count_nonzero(~np.isfinite(values)))):
+                raise ReadError(
+                    f"{self.path}: {bad} samples near {piece.start - self.zero:.1f} s are NaN or infinite; expected "
+                    "finite sound, try to save it again as integer PCM"
+                )
+            yield rate, piece.start - self.zero, values
+        packer.drop(settled)
+
+
+def _change(before: Layout, after: Layout) -> str:
+    words = []
+    for name, old, new in zip(("rate", "sample format", "channels"), before, after, strict=True):
+        if old != new:
+            words.append(f"{name} from {old} to {new}")
+    return ", ".join(words)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSource:
+    """Frames of one video track as `(n, height, width, 3)` uint8 RGB, upright, each at its own time.
+
+    rate: average frames per second, used only where a frame has no time stamp.
+    rotation: degrees counter-clockwise by which stored frames are turned, a multiple of 90.
+    """
+
+    path: str
+    index: int
+    width: int
+    height: int
+    rate: float
+    duration: float
+    zero: float = 0.0
+    rotation: int = 0
+
+    def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
+        """See `Stream.blocks`; pictures are never resampled, so `rate` must be None."""
+        times: list[float] = []
+        frames: list[NDArray[np.uint8]] = []
+        for time, frame in self.frames(Findings()):
+            if times and time >= times[0] + duration:
+                yield np.array(times), np.stack(frames)
+                times, frames = [], []
+            times.append(time)
+            frames.append(picture(frame, self.width, self.height, self.rotation))
+        if times:
+            yield np.array(times), np.stack(frames)
+
+    def frames(self, findings: Findings, threads: int = 0) -> Iterator[tuple[float, Any]]:
+        """(time, PyAV frame), times rising; frames that are not later than the one before are left out.
+
+        threads: 0 for as many as FFmpeg likes; 1 is quickest for the first frame alone.
+        """
+        previous: float | None = None
+        shift = -self.zero
+        size: tuple[int, int] | None = None
+        with opened(self.path) as container:
+            stream = container.streams[self.index]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
+            for frame in decoded(container, stream, findings):
+                period = 1.0 / self.rate
+                if frame.pts is not None:
+                    time = float(frame.pts * frame.time_base) + shift
+                else:
+                    time = 0.0 if previous is None else previous + period
+                if previous is not None and time <= previous:
+                    if previous - time < _MOST_BACKWARD:
+                        findings.overlaps.append((previous, period))
+                        continue
+                    findings.resets.append((previous, time - previous))
+                    shift += previous + period - time
+                    time = previous + period
+                if size is not None and size != (frame.width, frame.height):
+                    findings.changes.append((time, f"size from {size[0]}x{size[1]} to {frame.width}x{frame.height}"))
+                size = (frame.width, frame.height)
+                previous = time
+                yield time, frame
+
+
+@dataclass(frozen=True, eq=False)
+class TextSource:
+    """Subtitles of one track: values `(n,)` of str, each at the time it appears; pictures of text are empty strings."""
+
+    path: str
+    index: int
+    duration: float
+    zero: float = 0.0
+
+    def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
+        """See `Stream.blocks`; text is never resampled, so `rate` must be None."""
+        times: list[float] = []
+        texts: list[str] = []
+        with opened(self.path) as container:
+            stream = container.streams[self.index]
+            for packet in container.demux(stream):
+                text = _text(packet)
+                if text is None or packet.pts is None:
+                    continue
+                time = float(packet.pts * packet.time_base) - self.zero
+                if times and time >= times[0] + duration:
+                    yield np.array(times), np.array(texts, dtype=np.str_)
+                    times, texts = [], []
+                times.append(time)
+                texts.append(text)
+        if times:
+            yield np.array(times), np.array(texts, dtype=np.str_)
+
+
+def _text(packet: Any) -> str | None:
+    """What one subtitle packet says; None where it says nothing (the end of a line, a flush)."""
+    try:
+        subtitles = list(packet.decode())
+    except av.error.FFmpegError:
+        return None
+    if not subtitles:
+        return None
+    lines = [getattr(subtitle, "dialogue", b"") for subtitle in subtitles]
+    return "\n".join(line.decode("utf-8", "replace") for line in lines)

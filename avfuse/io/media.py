@@ -1,0 +1,199 @@
+"""`read`: the sound, picture and text of a media file as lazy streams on one clock.
+
+    container stamps     0 ......... 0.023 ............. 0.040 ......
+    sound                            |first sample heard
+    picture                                              |first frame shown
+    recording's own time             0                   0.017
+
+Only headers and the first second of each track are decoded here; the rest is decoded while it is iterated.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from avfuse.errors import ReadError
+from avfuse.io.decoding import PictureSource, SoundSource, TextSource, opened
+from avfuse.io.placing import Findings
+from avfuse.stream import Recording, Stream
+
+# Samples by which the encoders in use delay sound. Containers that state it (MP4's edit lists, LAME's header, Opus's
+# pre-skip) get it removed by FFmpeg; of the others it can only be said that it is there.
+_DELAYS = {"aac": 1024, "mp3": 1105, "mp3float": 1105, "mp2": 481, "mp2float": 481, "ac3": 256, "eac3": 256}
+# FFmpeg's muxers for MKV and NUT state no delay for these, but name the encoder, whose delay is fixed. Leaving that
+# out moves nothing against the stamps, so it is safe even where somebody copied the stream and cut its start.
+_NAMED_DELAYS = {"aac": 1024, "libmp3lame": 1105}
+_VARIABLE = 0.01  # share by which average and nominal frame rate differ where the rate is called variable
+
+
+@dataclass(frozen=True)
+class _Track:
+    """One stream of the container; `start` still counts from where the container counts."""
+
+    source: SoundSource | PictureSource | TextSource
+    start: float
+    stream: Stream
+
+
+def read(path: str | os.PathLike[str]) -> Recording:
+    """The recording in a media file: anything that FFmpeg decodes.
+
+    Time 0 is the earliest presented sound or picture sample, from time stamps, after edit lists and skipped encoder
+    priming; every stream keeps its own start. `Recording.start` is the container's time of that sample in ns.
+    facts: `container`, `creation_time` and `timecode` where the file has them (weak priors: clocks of cameras are
+    often wrong), `odd`: sentences on what a person should know. Streams' facts: `codec`, `index` and for pictures
+    `width`, `height`, `average_rate`, `is_variable`, `rotation`.
+    Raises ReadError, one line, for what is missing, no media file, or without sound and picture.
+    """
+    name = os.fspath(path)
+    odd: list[str] = []
+    with opened(name) as container:
+        facts = _container_facts(container)
+        numbers: dict[str, int] = {}
+        tracks = [
+            track
+            for index, stream in enumerate(container.streams)
+            if (track := _track(name, container, index, stream, numbers, odd)) is not None
+        ]
+    presented = [track.start for track in tracks if not isinstance(track.source, TextSource)]
+    if not presented:
+        raise ReadError(f"{name}: neither sound nor picture can be decoded; expected a recording")
+    zero = min(presented)
+    streams = tuple(
+        replace(track.stream, start=track.start - zero, values=replace(track.source, zero=zero)) for track in tracks
+    )
+    for track in tracks:
+        if not isinstance(track.source, TextSource) and track.start - zero >= 1e-3:
+            odd.append(f"{track.stream.name} starts {track.start - zero:.3f} s after the start of the file")
+    return Recording(
+        name=Path(name).stem,
+        streams=streams,
+        source=name,
+        start=round(zero * 1e9),
+        facts={**facts, "odd": odd},
+    )
+
+
+def _container_facts(container: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"container": container.format.name}
+    tags = [container.metadata, *(stream.metadata for stream in container.streams)]
+    for key in ("creation_time", "timecode"):
+        for found in tags:
+            value = {k.lower(): v for k, v in found.items()}.get(key)
+            if value:
+                facts[key] = value
+                break
+    return facts
+
+
+def _track(
+    path: str, container: Any, index: int, stream: Any, numbers: dict[str, int], odd: list[str]
+) -> _Track | None:
+    """The track as a stream; None for covers, data and what cannot be decoded (which is said in `odd`)."""
+    kind = {"audio": "sound", "video": "picture", "subtitle": "text"}.get(stream.type)
+    if kind is None or stream.codec_context is None or stream.disposition & Disposition.attached_pic:
+        return None
+    numbers[kind] = numbers.get(kind, 0) + 1
+    name = kind if numbers[kind] == 1 else f"{kind}-{numbers[kind]}"
+    length = _length(container, stream)
+    found = {"sound": _sound, "picture": _picture, "text": _text}[kind](path, index, name, length, odd)
+    if found is None:
+        odd.append(f"{name}: nothing in it can be decoded ({stream.codec_context.name})")
+    return found
+
+
+def _length(container: Any, stream: Any) -> float:
+    """Seconds that the container states for the stream; 0 where it states nothing."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration else 0.0
+
+
+def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
+    with opened(path) as container:
+        stream = container.streams[index]
+        codec, tags = stream.codec_context.name, {k.lower(): v for k, v in stream.metadata.items()}
+        stated = False
+        packets = container.demux(stream)
+        frame = None
+        while frame is None and (packet := next(packets, None)) is not None:
+            stated = stated or packet.has_sidedata("skip_samples")
+            frame = next(iter(_decode(packet)), None)
+        if frame is None:
+            return None
+        # The decoder's word, not the header's: HE-AAC declares half its rate.
+        rate, channels = float(frame.sample_rate), frame.layout.nb_channels
+        layout = tuple(channel.name for channel in frame.layout.channels)
+    priming = 0
+    if not stated and codec in _DELAYS:
+        words = tags.get("encoder", "").split()
+        if len(words) == 2 and words[0].startswith("Lavc") and words[1] in _NAMED_DELAYS:
+            priming = _NAMED_DELAYS[words[1]]
+            odd.append(
+                f"{name}: {priming} samples of encoder delay left out, known from the encoder's name "
+                f"({tags['encoder']}) and not stated by the container"
+            )
+        else:
+            late = _DELAYS[codec]
+            odd.append(
+                f"{name}: the file states no encoder delay, so sound may come late, for {codec} typically by "
+                f"{late} samples ({late / rate * 1e3:.0f} ms)"
+            )
+    source = SoundSource(path, index, rate, channels, length, priming=priming)
+    start = next((start for start, _ in source.pieces(rate, Findings())), None)
+    if start is None:
+        return None
+    facts = {"codec": codec, "index": index, "priming": priming}
+    return _Track(source, start, Stream(name, "sound", source, rate=rate, start=start, channels=layout, facts=facts))
+
+
+def _picture(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
+    with opened(path) as container:
+        stream = container.streams[index]
+        average, nominal = stream.average_rate, stream.guessed_rate
+        codec = stream.codec_context.name
+    if codec == "ansi":  # FFmpeg "plays" plain text files as a terminal
+        return None
+    rate = float(average or nominal or 25)
+    found = next(PictureSource(path, index, 0, 0, rate, length).frames(Findings(), threads=1), None)
+    if found is None:
+        return None
+    start, frame = found
+    rotation = round(frame.rotation / 90) * 90
+    width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
+    is_variable = bool(average and nominal and abs(average / nominal - 1) > _VARIABLE)
+    if is_variable:
+        odd.append(f"{name}: variable frame rate, {float(average):.3f} frames/s on average")
+    facts = {
+        "codec": codec,
+        "index": index,
+        "width": width,
+        "height": height,
+        "average_rate": rate,
+        "is_variable": is_variable,
+        "rotation": rotation,
+    }
+    source = PictureSource(path, index, width, height, rate, length, rotation=rotation)
+    return _Track(source, start, Stream(name, "picture", source, rate=rate, start=start, facts=facts))
+
+
+def _text(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
+    source = TextSource(path, index, length)
+    times = next((times for times, _ in source.blocks(1e-3)), None)
+    if times is None:
+        return None
+    start = float(times[0])
+    return _Track(source, start, Stream(name, "text", source, start=start, facts={"index": index}))
+
+
+def _decode(packet: Any) -> list[Any]:
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError:
+        return []
