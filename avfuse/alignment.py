@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -73,6 +73,9 @@ class ClockEstimate:
             raise StreamError(f"ClockEstimate: status {self.status!r}; expected one of {', '.join(get_args(Status))}")
         if (self.status in ("aligned", "reference")) != (self.clock is not None):
             raise StreamError(f"ClockEstimate: status {self.status!r} with map {self.clock}; only answers carry a map")
+        count = len(self.clock.segments) if isinstance(self.clock, PiecewiseClock) else 1
+        if self.cov is not None and self.cov.shape not in ((count, 2, 2), (2, 2))[: 2 if count == 1 else 1]:
+            raise StreamError(f"ClockEstimate: cov of shape {self.cov.shape} for {count} segments; expected (n, 2, 2)")
 
     @property
     def map(self) -> ClockMap | PiecewiseClock:
@@ -176,7 +179,8 @@ class ClockEdge:
     def __post_init__(self) -> None:
         if np.shape(self.cov) != (2, 2) or not np.all(np.isfinite(self.cov)):
             raise StreamError(
-                f"ClockEdge {self.reference} - {self.moving}: cov of shape {np.shape(self.cov)}; expected a finite (2, 2)"
+                f"ClockEdge {self.reference} - {self.moving}: cov of shape {np.shape(self.cov)}; "
+                "expected a finite (2, 2)"
             )
 
     def inverse(self) -> ClockEdge:
@@ -314,10 +318,16 @@ def _clock_to_json(
         "start_clock": facts.start_clock,
         "duration": facts.duration,
     }
-    if estimate.status != "reference":
+    streams = {name: {"offset": offset} for name, offset in facts.streams.items()}
+    if estimate.status == "reference":
+        if streams:
+            found["streams"] = streams
+    else:
         segments = []
-        covs = [] if estimate.cov is None else list(estimate.cov if estimate.cov.ndim == 3 else estimate.cov[None])
-        for segment, cov in zip(estimate.segments, covs, strict=True) if covs else ():
+        covs: Sequence[NDArray[np.float64] | None] = [None] * len(estimate.segments)
+        if estimate.cov is not None:
+            covs = list(estimate.cov.reshape(-1, 2, 2)) if estimate.segments else []
+        for segment, cov in zip(estimate.segments, covs, strict=True):
             middle = (segment.start + segment.end) / 2
             segments.append(
                 {
@@ -325,16 +335,16 @@ def _clock_to_json(
                     "end": segment.end,
                     "offset": segment.offset,
                     "drift": segment.drift,
-                    "std": float(estimate.std_at(middle)),
-                    "drift_std": float(np.sqrt(cov[1, 1])) if estimate.drift_known else None,
-                    "cov": cov.tolist(),
+                    "std": None if cov is None else float(estimate.std_at(middle)),
+                    "drift_std": float(np.sqrt(cov[1, 1])) if cov is not None and estimate.drift_known else None,
+                    "cov": None if cov is None else cov.tolist(),
                 }
             )
         found |= {
             "confidence": estimate.confidence,
             "evidence": list(estimate.evidence),
             "segments": segments,
-            "streams": {name: {"offset": offset} for name, offset in facts.streams.items()},
+            "streams": streams,
             "candidates": [
                 {"offset": c.offset, "drift": c.drift, "confidence": c.confidence} for c in estimate.candidates
             ],
@@ -346,7 +356,8 @@ def _clock_to_json(
 def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[ClockEstimate, RecordingFacts]:
     source = entry.get("source")
     if source is not None and "://" not in source and not os.path.isabs(source):
-        source = os.path.normpath(folder / source)
+        # Relative to here and not absolute, so that saving it again keeps it relative to its folder.
+        source = os.path.relpath(folder / source)
     duration = float(entry.get("duration") or 0.0)
     facts = RecordingFacts(
         source,
@@ -366,8 +377,9 @@ def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[Cl
     if segments and status == "aligned":
         clock = segments[0].map if len(segments) == 1 else PiecewiseClock(segments)
         span = (segments[0].start, segments[-1].end)
-        covs = np.array([_segment_cov(s) for s in entry["segments"]], np.float64)
-        cov = covs[0] if len(segments) == 1 else covs
+        covs = [_segment_cov(s) for s in entry["segments"]]
+        if None not in covs:
+            cov = np.array(covs[0] if len(segments) == 1 else covs, np.float64)
     drift_known = all(s.get("drift_std") is not None for s in entry.get("segments") or ())
     return (
         ClockEstimate(
@@ -386,12 +398,14 @@ def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[Cl
     )
 
 
-def _segment_cov(segment: dict[str, Any]) -> list[list[float]]:
+def _segment_cov(segment: dict[str, Any]) -> list[list[float]] | None:
     """Files by other tools may give only std and drift_std: those of the middle of the segment, uncorrelated there."""
     if segment.get("cov") is not None:
         return segment["cov"]  # type: ignore[no-any-return]
+    if segment.get("std") is None:
+        return None
     middle = (segment["start"] + segment["end"]) / 2
-    variance, drift_variance = (segment.get("std") or 0.0) ** 2, (segment.get("drift_std") or 0.0) ** 2
+    variance, drift_variance = segment["std"] ** 2, (segment.get("drift_std") or 0.0) ** 2
     return [
         [variance + middle**2 * drift_variance, -middle * drift_variance],
         [-middle * drift_variance, drift_variance],
@@ -421,6 +435,8 @@ def load_alignment(path: str | os.PathLike[str]) -> Alignment:
         clocks, facts = {}, {}
         for name, entry in document["clocks"].items():
             clocks[name], facts[name] = _clock_from_json(name, entry, file.parent)
+        if document["reference"] not in clocks:
+            raise ReadError(f"{file}: reference {document['reference']!r} is none of its clocks: {', '.join(clocks)}")
         return Alignment(
             document["reference"],
             clocks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,33 +11,74 @@ from pathlib import Path
 
 from avfuse.errors import WriteError
 
+# What an operating system says of the place and not of the program: full, over quota, too big, read-only, broken.
+_FAULTS_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
-    The temporary name keeps the suffix, since writers choose their format by it.
-    Raises WriteError where the folder does not exist or cannot be written to.
+    The temporary name keeps the suffix, since writers choose their format by it. A link is written through;
+    a device or a pipe, such as /dev/stdout, has nothing to replace and is yielded as it is.
+    Raises WriteError where the folder does not exist, cannot be written to, or the disk is full.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise WriteError(f"{target}: is a folder; expected a file name to write to")
-    if not target.parent.is_dir():
-        raise WriteError(f"{target}: folder {target.parent} does not exist; make it or choose another")
+    target = _check_place(path)
+    if _is_special(target):
+        yield target
+        return
+    temporary = _reserve(target, path)
+    try:
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        ours = error.filename is not None and Path(os.fsdecode(error.filename)) == temporary
+        if ours or error.errno in _FAULTS_OF_THE_DISK:
+            raise WriteError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise WriteError now, before long work, where `replacing(path)` would raise it after."""
+    target = _check_place(path)
+    if not _is_special(target):
+        _reserve(target, path).unlink()
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise WriteError where `path` is no folder that files can be written to and cannot become one."""
+    folder = Path(path)
+    present = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+    if not os.path.isdir(present):
+        raise WriteError(f"{folder}: {present} is a file; expected a folder to write to")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise WriteError(f"{folder}: {present} cannot be written to; choose a folder that you may write to")
+
+
+def _check_place(path: str | os.PathLike[str]) -> Path:
+    """`path` with its links followed. Raises WriteError where no file can be there."""
+    target = Path(os.path.realpath(path))
+    if os.path.isdir(target):
+        raise WriteError(f"{path}: is a folder; expected a file name to write to")
+    if not os.path.isdir(target.parent):
+        raise WriteError(f"{path}: folder {Path(path).parent} does not exist; make it or choose another")
+    return target
+
+
+def _is_special(target: Path) -> bool:
+    return os.path.exists(target) and not os.path.isfile(target)
+
+
+def _reserve(target: Path, path: str | os.PathLike[str]) -> Path:
+    """A new empty file beside `target`."""
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         with temporary.open("xb"):
             pass
     except OSError as error:
         raise WriteError(
-            f"{target}: cannot be written ({error.strerror}); choose a folder that you may write to"
+            f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to"
         ) from error
-    try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.filename is not None and Path(os.fsdecode(error.filename)) == temporary:
-            raise WriteError(f"{target}: cannot be written ({error.strerror})") from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    return temporary

@@ -91,6 +91,8 @@ class Stream:
                 )
             if self.times.dtype != np.float64:
                 raise StreamError(f"Stream {self.name!r}: times are {self.times.dtype}; expected float64 seconds")
+            if not np.all(np.isfinite(self.times)) or np.any(np.diff(self.times) < 0):
+                raise StreamError(f"Stream {self.name!r}: times are not finite and in order; sort the values by time")
         if values.dtype.kind == "f":
             bad = values.size - int(np.count_nonzero(np.isfinite(values)))
             if bad and self.kind == "sound":
@@ -118,7 +120,10 @@ class Stream:
         Raises StreamError for empty, ragged, NaN or infinite input.
         """
         name = kind if name is None else name
-        values = np.asarray(values)
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise StreamError(f"Stream {name!r}: ragged values ({error}); expected rows of one length") from error
         if values.dtype.kind not in "fiub":
             raise StreamError(f"Stream {name!r}: values of type {values.dtype}; expected numbers")
         if values.size == 0:
@@ -148,7 +153,7 @@ class Stream:
         if self.times is not None:
             return float(self.times[-1] - self.times[0]) if len(self.times) else 0.0
         assert self.rate is not None
-        return self.values.shape[1 if self.kind == "sound" else 0] / self.rate
+        return float(self.values.shape[1 if self.kind == "sound" else 0] / self.rate)
 
     @property
     def end(self) -> float:
