@@ -1,28 +1,42 @@
-"""Recordings with known truth: sounds at places in a room, heard by devices with clocks of their own.
+"""Recordings with known truth: sounds at places in a room, heard and seen by devices with clocks of their own.
 
 sounds     what is heard: speech-like, music-like, impacts, ambience, ...
 rooms      how it travels: free field, image sources, measured-like decays
 devices    who records it: clock, band, noise, gain control, clipping
+pictures   what cameras see
 events     `simulate`: an event with any number of sources and devices, and its truth
-pairs      two devices under the conditions of a benchmark
+media      recordings to files
+pairs      two devices under the conditions of a benchmark; pairs that share nothing
+demo       two cameras and a recorder
 """
 
+from avfuse.simulation.demo import demo_event
 from avfuse.simulation.devices import Device, dropping_clock, wandering_clock
 from avfuse.simulation.events import SimulatedEvent, SoundSource, simulate
-from avfuse.simulation.pairs import Pair, simulate_pair
+from avfuse.simulation.media import write_media
+from avfuse.simulation.pairs import UNRELATED, JinglePair, Pair, jingle_pair, simulate_pair, unrelated_pair
+from avfuse.simulation.pictures import Camera, Scene
 from avfuse.simulation.rooms import SPEED_OF_SOUND, Decay, Response, Room
 
 __all__ = [
     "SPEED_OF_SOUND",
+    "UNRELATED",
+    "Camera",
     "Decay",
     "Device",
+    "JinglePair",
     "Pair",
     "Response",
     "Room",
+    "Scene",
     "SimulatedEvent",
     "SoundSource",
+    "demo_event",
     "dropping_clock",
+    "jingle_pair",
     "simulate",
     "simulate_pair",
+    "unrelated_pair",
     "wandering_clock",
+    "write_media",
 ]

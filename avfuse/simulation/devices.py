@@ -9,6 +9,7 @@ import numpy as np
 from avfuse._kernels import simulation as kernels
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import StreamError
+from avfuse.simulation.pictures import Camera
 from avfuse.simulation.rooms import Place
 from avfuse.simulation.sampling import Clock, Sound, coloured_noise, limit_band, rms
 from avfuse.simulation.sounds import hum
@@ -25,6 +26,7 @@ class Device:
     snr_db: own noise against the received sound, both measured where all devices listen; None is noiseless.
     noise_slope_db: fall of the own noise per octave; hum_db: mains hum relative to the received sound.
     agc: the device levels what it hears. ceiling: absolute value at which samples clip.
+    camera: how it films, None where it only hears.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Device:
     mains: float = 50.0
     agc: bool = False
     ceiling: float | None = None
+    camera: Camera | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.duration) and self.duration * self.rate >= 1.0):

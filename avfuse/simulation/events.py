@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.simulation.devices import Device
+from avfuse.simulation.media import write_media
+from avfuse.simulation.pictures import Film, Scene
 from avfuse.simulation.rooms import SPEED_OF_SOUND, Place, Response
 from avfuse.simulation.sampling import Clock, Sound, convolve, sample_on_clock
 from avfuse.simulation.sounds import make_sound
@@ -47,7 +51,7 @@ class SimulatedEvent:
     drr_db: Mapping[str, tuple[float, ...]]
     rate: float
     duration: float
-    facts: dict[str, object] = field(default_factory=dict)
+    scene: Scene | None = None
 
     def __getitem__(self, name: str) -> Recording:
         for recording in self.recordings:
@@ -73,6 +77,22 @@ class SimulatedEvent:
         travel = ClockMap(farther / SPEED_OF_SOUND)
         return self.devices[reference].clock.inverse() @ (travel @ self.devices[moving].clock)
 
+    def write(
+        self, folder: str | PathLike[str], *, suffixes: Mapping[str, str] | None = None, bits: Literal[16, 24, 32] = 16
+    ) -> dict[str, Path]:
+        """Write every recording to `folder`, made where absent; returns the files by name.
+
+        suffixes: by recording name; otherwise ".mp4" for cameras and ".wav" for the rest. bits: see `write_media`.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for recording in self.recordings:
+            usual = ".mp4" if recording.of_kind("picture") else ".wav"
+            suffix = (suffixes or {}).get(recording.name, usual)
+            files[recording.name] = write_media(target / f"{recording.name}{suffix}", recording, bits=bits)
+        return files
+
 
 def simulate(
     *,
@@ -80,13 +100,14 @@ def simulate(
     devices: Sequence[Device],
     sources: Sequence[SoundSource] = (SoundSource("speech"),),
     room: Acoustics | None = None,
+    scene: Scene | None = None,
     rate: float | None = None,
     rng: np.random.Generator | int,
 ) -> SimulatedEvent:
     """Recordings of `duration` seconds of an event, with exact truth; equal `rng` seeds give equal recordings.
 
-    room: None is the free field. rate: Hz at which the event is made up; None takes the devices' highest,
-    48 kHz at most.
+    room: None is the free field. scene: what devices with a camera see, drawn when read. rate: Hz at which the
+    event is made up; None takes the devices' highest, 48 kHz at most.
     """
     rng = np.random.default_rng(rng)
     names = [d.name for d in devices]
@@ -108,8 +129,14 @@ def simulate(
         ratios[device.name] = received[0][1]
         values = device.record([sound for sound, _ in received], own, heard=_heard(device, common))
         stream = Stream.from_samples(values, rate=device.rate)
-        recordings.append(Recording(device.name, (stream,)))
-    return SimulatedEvent(tuple(recordings), {d.name: d for d in devices}, distances, ratios, rate, float(duration))
+        streams = [stream]
+        if device.camera is not None:
+            film = Film(scene or Scene(np.empty(0), np.empty(0)), device.camera, device.clock, device.duration)
+            streams.insert(0, Stream("picture", "picture", film))
+        recordings.append(Recording(device.name, tuple(streams)))
+    return SimulatedEvent(
+        tuple(recordings), {d.name: d for d in devices}, distances, ratios, rate, float(duration), scene
+    )
 
 
 def _play(source: SoundSource, duration: float, rate: float, rng: np.random.Generator) -> Sound:

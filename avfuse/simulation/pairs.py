@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.simulation.devices import Device
 from avfuse.simulation.events import Acoustics, SoundSource, simulate
 from avfuse.simulation.rooms import Place, Room
+from avfuse.simulation.sampling import coloured_noise, limit_band, rms
+from avfuse.simulation.sounds import SOUNDS, hum, jingle, make_sound, self_noise
 from avfuse.stream import Stream
 
 # Metres between the source and both devices.
@@ -118,3 +121,88 @@ def random_places(
             if len(devices) == 2:
                 a, b, c = (tuple(map(float, p)) for p in (source, *devices))
                 return (a, b, c), room  # type: ignore[return-value]
+
+
+# Kinds of recordings that share nothing of an event, although some look alike.
+UNRELATED = (*SOUNDS, "hum", "self_noise", "same_device", "silence")
+
+
+def unrelated_pair(
+    kind: str, *, duration: float = 30.0, rate: float = 16000.0, rng: np.random.Generator | int
+) -> tuple[Stream, Stream]:
+    """Two recordings of different events; whoever aligns them is wrong.
+
+    kind: of `UNRELATED`. A name of `SOUNDS`: each hears another performance, with 20 dB less noise ("digits"
+    have one speaker, "loop" bars of other tunes). "hum": nothing but noise and the hum of one mains supply.
+    "self_noise": one device in a quiet room, twice. "same_device": one device, two talks, its hum and its band.
+    "silence": digital silence on both.
+    """
+    if kind not in UNRELATED:
+        raise StreamError(f"kind {kind!r}; expected one of {', '.join(UNRELATED)}")
+    rng = np.random.default_rng(rng)
+    n = round(duration * rate)
+    device = int(rng.integers(1 << 30))
+    # One supply: its phase runs on between the two recordings.
+    mains = hum(2.0 * duration + 10.0, rate, rng) if kind in {"hum", "same_device"} else np.zeros(1, np.float32)
+    later = n + int(rng.integers(round(10.0 * rate)))
+    streams = []
+    for name, first in (("reference", 0), ("moving", later)):
+        length = n if name == "reference" else max(1, round(n * rng.uniform(0.6, 1.0)))
+        buzz = mains[first : first + length]
+        if kind == "silence":
+            sound = np.zeros(length, np.float32)
+        elif kind == "hum":
+            sound = buzz + 0.1 * coloured_noise(length, rate, 3.0, rng)
+        elif kind == "self_noise":
+            sound = 0.01 * self_noise(length / rate, rate, rng, device=device)
+        elif kind == "same_device":
+            own = self_noise(length / rate, rate, rng, device=device)
+            talk = make_sound("speech", length / rate, rate, rng)
+            sound = limit_band(talk + 0.2 * own + 0.1 * buzz, rate, 150.0, 0.4 * rate)
+        else:
+            sound = make_sound(kind, length / rate, rate, rng)
+            sound = sound + 0.1 * rms(sound) * coloured_noise(length, rate, 0.0, rng)
+        streams.append(Stream.from_samples(np.asarray(sound, np.float32), rate=rate, name=name))
+    return streams[0], streams[1]
+
+
+class JinglePair(NamedTuple):
+    """Two recordings that share a jingle only. offsets: (k,) seconds at which one of its uses meets another."""
+
+    reference: Stream
+    moving: Stream
+    offsets: NDArray[np.float64]
+
+
+def jingle_pair(
+    *,
+    duration: float = 60.0,
+    plays: tuple[int, int] = (3, 2),
+    length: float = 3.0,
+    snr_db: float | None = 20.0,
+    rate: float = 16000.0,
+    rng: np.random.Generator | int,
+) -> JinglePair:
+    """Two broadcasts with different talk between plays of one jingle, sample for sample the same.
+
+    plays: how often each has it, at irregular times.
+    """
+    rng = np.random.default_rng(rng)
+    tune = jingle(length, rate, rng)
+    streams, starts = [], []
+    for name, count in zip(("reference", "moving"), plays, strict=True):
+        share = duration / count
+        if share <= length:
+            raise StreamError(f"jingle_pair: {count} jingles of {length} s do not fit into {duration} s")
+        begins = np.round((np.arange(count) * share + rng.uniform(0.0, share - length, count)) * rate).astype(int)
+        sound = make_sound("speech", duration, rate, rng)
+        for begin in begins:
+            # The talker waits for the jingle.
+            sound[begin : begin + len(tune)] = tune
+        if snr_db is not None:
+            sound = sound + np.float32(rms(sound) * 10.0 ** (-snr_db / 20.0)) * coloured_noise(
+                len(sound), rate, 0.0, rng
+            )
+        streams.append(Stream.from_samples(sound, rate=rate, name=name))
+        starts.append(begins / rate)
+    return JinglePair(streams[0], streams[1], np.sort((starts[0][:, None] - starts[1][None, :]).ravel()))

@@ -262,6 +262,20 @@ def impacts(
     return to_rms(_ring(duration, rate, [r for r in rows if r[1] < 0.45 * rate]), RMS)
 
 
+def beeps(duration: float, rate: float, *, times: NDArray[np.float64], length: float = 0.08) -> Sound:
+    """Beeps of 1 kHz and its third harmonic that begin at `times` (k,) seconds and last `length` seconds."""
+    n = _samples(duration, rate)
+    t = np.arange(n) / rate
+    out = np.zeros(n)
+    for begin in times:
+        since = t - begin
+        on = (since >= 0.0) & (since < length)
+        edge = np.minimum(1.0, np.minimum(since, length - since) / 0.001) * on
+        tone = np.sin(2.0 * np.pi * 1000.0 * since) + 0.3 * np.sin(2.0 * np.pi * 3000.0 * since)
+        out += edge * tone
+    return to_rms(out, RMS)
+
+
 def ambience(duration: float, rate: float, rng: np.random.Generator) -> Sound:
     """Murmur: noise that falls by 3-6 dB per octave and swells slowly."""
     n = _samples(duration, rate)
