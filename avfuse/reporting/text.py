@@ -1,0 +1,127 @@
+"""Tables and sentences for the terminal.
+
+Printed onto a terminal they take its width and colours; into a pipe they are plain text, one line per row.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import IO, TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from avfuse.alignment import Alignment, ClockEstimate, format_std
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from avfuse.clock import ClockMap
+
+_COLOURS = {"reference": "blue", "aligned": "green", "ambiguous": "yellow", "no_match": "red", "degenerate": "red"}
+
+
+def show(file: IO[str], *parts: RenderableType) -> None:
+    """Print `parts` below each other: styled and wrapped on a terminal, plain and unbroken in a pipe."""
+    terminal = Console(file=file, highlight=False)
+    if terminal.is_terminal:
+        terminal.print(*parts, sep="\n")
+        return
+    # Rich takes 80 columns where there is no terminal, and would cut names and numbers to fit them.
+    plain = Console(file=io.StringIO(), highlight=False, width=10_000)
+    with plain.capture() as capture:
+        plain.print(*parts, sep="\n")
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    file.write("\n".join(lines).strip("\n") + "\n")
+
+
+def print_alignment(alignment: Alignment, file: IO[str]) -> None:
+    """One row per recording (per segment, where it has several), then what is doubtful, in words."""
+    table = _table("recording", "offset", "drift", "confidence", "status")
+    for name, estimate in alignment.clocks.items():
+        for cells in _rows(name, estimate, alignment.reference):
+            table.add_row(*cells)
+    doubts = [f"[bold]{escape(name)}[/]: {escape(e.message)}" for name, e in alignment.clocks.items() if e.message]
+    show(file, table, *doubts)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _rows(name: str, estimate: ClockEstimate, reference: str) -> list[tuple[str, str, str, str, str]]:
+    status = f"[{_COLOURS[estimate.status]}]{estimate.status}[/]"
+    island = estimate.reference not in (None, reference)
+    if estimate.status == "reference":
+        return [(escape(name), "0", "0", "", f"{status} of its own island" if island else status)]
+    if island:
+        status += f" to {escape(str(estimate.reference))}"
+    if estimate.clock is None:
+        answers = " or ".join(f"{c.offset:+.4f} s" for c in estimate.candidates[:3])
+        more = f" or {len(estimate.candidates) - 3} more" if len(estimate.candidates) > 3 else ""
+        confidence = format_confidence(estimate.confidence) if estimate.candidates else ""
+        return [(escape(name), answers + more, "", confidence, status)]
+    rows = []
+    for k, segment in enumerate(estimate.segments):
+        std = float(estimate.std_at((segment.start + segment.end) / 2))
+        drift_std = _drift_std(estimate, k)
+        drift = "unknown" if drift_std is None else f"{format_ppm(segment.drift, drift_std)} ppm"
+        offset = f"{format_offset(segment.offset, std)} s ± {format_std(std)}"
+        if k == 0:
+            rows.append((escape(name), offset, drift, format_confidence(estimate.confidence), status))
+        else:
+            rows.append((f"  from {segment.start:.3f} s", offset, drift, "", ""))
+    return rows
+
+
+def _drift_std(estimate: ClockEstimate, segment: int) -> float | None:
+    if estimate.cov is None or not estimate.drift_known:
+        return None
+    return float(estimate.cov.reshape(-1, 2, 2)[segment, 1, 1] ** 0.5)
+
+
+def format_offset(offset: float, std: float) -> str:
+    """Seconds with as many digits as the first two of `std`."""
+    digits = 1 - math.floor(math.log10(std)) if std > 0 and math.isfinite(std) else 5
+    return f"{offset:+.{min(max(digits, 1), 7)}f}"
+
+
+def format_ppm(drift: float, std: float) -> str:
+    """Parts per million with as many digits as the first two of `std`."""
+    digits = 1 - math.floor(math.log10(std * 1e6)) if std > 0 and math.isfinite(std) else 2
+    digits = min(max(digits, 0), 4)
+    return f"{drift * 1e6:+.{digits}f} ± {std * 1e6:.{digits}f}"
+
+
+def format_confidence(confidence: float) -> str:
+    """A probability that is never rounded up: 0.99996 is not 1."""
+    return f"{math.floor(confidence * 1e4 + 1e-9) / 1e4:.4f}" if confidence < 1 else "1"
+
+
+def print_truth(
+    alignment: Alignment, truth: Mapping[str, ClockMap], lasting: Mapping[str, float], file: IO[str]
+) -> None:
+    """Estimates beside the truth, both in the middle of every recording of `lasting` seconds, and what is between."""
+    table = _table("recording", "estimated", "true", "error", "drift", "true drift")
+    for name, clock in truth.items():
+        estimate = alignment.clocks[name]
+        if estimate.clock is None or estimate.status == "reference":
+            continue
+        middle = lasting[name] / 2
+        error = float(estimate.map(middle) - clock(middle))
+        std = float(estimate.std_at(middle))
+        table.add_row(
+            escape(name),
+            f"{format_offset(estimate.offset, std)} s ± {format_std(std)}",
+            f"{format_offset(clock.offset, std)} s",
+            f"{error * 1e3:+.3f} ms",
+            "unknown" if estimate.drift_std is None else f"{format_ppm(estimate.drift, estimate.drift_std)} ppm",
+            f"{clock.drift * 1e6:+.2f} ppm",
+        )
+    show(file, table)
