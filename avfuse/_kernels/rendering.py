@@ -1,0 +1,32 @@
+"""Where outputs on another clock lie between the samples of a recording."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def locate(positions, n, taps, phases):
+    """First sample, phase row and weight of the next row for `_kernels.resampling.interpolated`.
+
+    positions: (m,) float64 in samples of a sound of n samples that has `taps` zeros before and behind it.
+    A row p of the filter holds the weights of the samples i - taps/2 + 1 .. i + taps/2 around i + p / phases.
+    Returns starts (m,) int64 into the padded sound, rows (m,) int64 < phases, weights (m,) float64 in 0..1. NaN and
+    positions out of reach of the sound point at the zeros before it.
+    """
+    half = taps // 2
+    starts = np.zeros(positions.shape[0], np.int64)
+    rows = np.zeros(positions.shape[0], np.int64)
+    weights = np.zeros(positions.shape[0])
+    for m in range(positions.shape[0]):
+        position = positions[m]
+        # Also false for NaN.
+        if position > -half and position < n - 1 + half:
+            whole = int(np.floor(position))
+            fine = (position - whole) * phases
+            row = min(int(fine), phases - 1)
+            starts[m] = whole + half + 1
+            rows[m] = row
+            weights[m] = fine - row
+    return starts, rows, weights
