@@ -99,6 +99,7 @@ class SoundSource:
         """(rate, start, values) at whatever rate the frames have."""
         with opened(self.path) as container:
             stream = container.streams[self.index]
+            tick = float(stream.time_base)
             packer: SoundPacker | None = None
             placer: Placer | None = None
             skip = self.priming
@@ -110,8 +111,8 @@ class SoundSource:
                         findings.changes.append((placer.end - self.zero, _change(packer.layout, layout)))
                     if placer is None or packer is None or layout[0] != packer.layout[0]:
                         end = placer.end if placer is not None else None
-                        placer = Placer(layout[0], float(stream.time_base), findings, self.zero, end)
-                    packer = SoundPacker(layout, int(layout[0] * _CHUNK * 1.25))
+                        placer = Placer(layout[0], tick, findings, self.zero, end)
+                    packer = SoundPacker(layout, tick)
                 elif packer.samples >= layout[0] * _CHUNK:
                     yield from self._placed(packer, placer, last=False)
                 if frame.samples > skip:
@@ -126,17 +127,23 @@ class SoundSource:
         self, packer: SoundPacker, placer: Placer, *, last: bool
     ) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
         pieces, settled = placer.place(np.array(packer.stamps), np.array(packer.sizes, np.int64), last=last)
-        rate = float(packer.layout[0])
-        for piece in pieces:
-            values = packer.values(piece.first, piece.end, self.channels)
-            # The sum is finite unless a sample is not: one pass for good sound, a second one only to say what is bad.
-            if not np.isfinite(values.sum()) and (bad := int(np.count_nonzero(~np.isfinite(values)))):
-                raise ReadError(
-                    f"{self.path}: {bad} samples near {piece.start - self.zero:.1f} s are NaN or infinite; expected "
-                    "finite sound, try to save it again as integer PCM"
-                )
-            yield rate, piece.start - self.zero, values
+        if pieces:
+            rate = float(packer.layout[0])
+            values = packer.values(self.channels)
+            self._check_finite(values, pieces[0].start - self.zero)
+            for piece in pieces:
+                yield rate, piece.start - self.zero, values[:, piece.first : piece.end]
         packer.drop(settled)
+
+    def _check_finite(self, values: NDArray[np.float32], start: float) -> None:
+        # A sum is finite unless a sample is not: one pass for good sound, a second only to count what is bad.
+        if np.isfinite(values.sum()):
+            return
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
+            raise ReadError(
+                f"{self.path}: {bad} samples near {start:.1f} s are NaN or infinite; expected finite sound, try to "
+                "save it again as integer PCM"
+            )
 
 
 def _change(before: Layout, after: Layout) -> str:

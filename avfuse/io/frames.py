@@ -31,59 +31,59 @@ def layout_of(frame: Any) -> Layout:
 class SoundPacker:
     """Collects sound frames of one layout until there are enough to convert at once.
 
+    tick: seconds of one unit of the frames' stamps.
     stamps, sizes: per frame, seconds in the container (NaN where it states none) and samples.
     """
 
-    def __init__(self, layout: Layout, room: int) -> None:
+    def __init__(self, layout: Layout, tick: float) -> None:
         self.layout = layout
+        self._tick = tick
         self._planar = layout[1].endswith("p")
         self._dtype, self._middle, self._scale = _FORMATS[layout[1].removesuffix("p")]
-        self._raw: NDArray[Any] = np.empty((layout[2], room), self._dtype)
+        self._frames: list[list[NDArray[Any]]] = []  # views of FFmpeg's own memory: per frame, per plane
         self.samples = 0
         self.stamps: list[float] = []
         self.sizes: list[int] = []
 
     def add(self, frame: Any, skip: int = 0) -> None:
-        """Take a frame without its first `skip` samples."""
+        """Take a frame without its first `skip` samples. Runs 50 times per second of sound: every line counts."""
         size = frame.samples
-        pts = frame.pts
-        rate, _, channels = self.layout
-        stamp = float("nan") if pts is None else float(pts * frame.time_base)
-        if self.samples + size > self._raw.shape[1]:
-            grown = np.empty((channels, 2 * (self.samples + size)), self._dtype)
-            grown[:, : self.samples] = self._raw[:, : self.samples]
-            self._raw = grown
-        stop = self.samples + size - skip
-        planes = frame.planes
-        if self._planar:
-            for c in range(channels):
-                self._raw[c, self.samples : stop] = np.frombuffer(planes[c], self._dtype, size)[skip:]
-        else:
-            packed = np.frombuffer(planes[0], self._dtype, size * channels).reshape(size, channels)
-            self._raw[:, self.samples : stop] = packed[skip:].T
-        self.samples = stop
+        dtype = self._dtype
+        # Planes may be longer than what they hold.
+        width = size if self._planar else size * self.layout[2]
+        views = [np.frombuffer(plane, dtype, width) for plane in frame.planes]
+        if skip:
+            start = skip if self._planar else skip * self.layout[2]
+            views = [view[start:] for view in views]
+        self._frames.append(views)
         self.sizes.append(size - skip)
-        self.stamps.append(stamp + skip / rate)
+        self.samples += size - skip
+        pts = frame.pts
+        self.stamps.append(float("nan") if pts is None else pts * self._tick + skip / self.layout[0])
 
-    def values(self, first: int, end: int, channels: int) -> NDArray[np.float32]:
-        """Samples first .. end as float32 `(channels, n)` within +-1, at the number of channels asked for."""
-        found = self._raw[:, first:end].astype(np.float32)
+    def values(self, channels: int) -> NDArray[np.float32]:
+        """Everything collected as float32 `(channels, n)` within +-1, at the number of channels asked for."""
+        stored = self.layout[2]
+        if self._planar:
+            found = np.empty((stored, self.samples), np.float32)
+            for c in range(stored):
+                np.concatenate([views[c] for views in self._frames], out=found[c], casting="unsafe")
+        else:
+            packed = np.concatenate([views[0] for views in self._frames]).reshape(-1, stored)
+            found = np.ascontiguousarray(packed.T, np.float32)
         if self._middle:
             found -= np.float32(self._middle)
         if self._scale != 1.0:
             found *= np.float32(1.0 / self._scale)
-        if len(found) == channels:
+        if stored == channels:
             return found
         # A change in mid-file: what is asked for stays the same, every channel then carries the mix.
         return np.repeat(found.mean(axis=0, keepdims=True), channels, axis=0)
 
     def drop(self, frames: int) -> None:
         """Forget the first `frames` frames."""
-        gone = sum(self.sizes[:frames])
-        left = self.samples - gone
-        self._raw[:, :left] = self._raw[:, gone : self.samples].copy()
-        self.samples = left
-        del self.sizes[:frames], self.stamps[:frames]
+        self.samples -= sum(self.sizes[:frames])
+        del self.sizes[:frames], self.stamps[:frames], self._frames[:frames]
 
 
 def picture(frame: Any, width: int, height: int, rotation: int) -> NDArray[np.uint8]:

@@ -127,10 +127,8 @@ class Placer:
         known = residuals[np.isfinite(residuals)]
         if known.size == 0:
             return self.end if np.isfinite(self.end) else self._zero
-        near = np.abs(known - np.median(known[:_CONFIRMING])) <= self._tolerance
-        first = int(np.argmax(near))
-        stop = len(near) if near[first:].all() else first + int(np.argmin(near[first:]))
-        stretch = known[first:stop]
+        near = np.abs(known - known[0]) <= self._tolerance
+        stretch = known if near.all() else known[: int(np.argmin(near))]
         # Rounding errors are bounded and flat, not Gaussian: the middle of their range beats their mean.
         start = float(stretch.min() + stretch.max()) / 2
         self._lag = 0.0
