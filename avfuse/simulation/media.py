@@ -26,6 +26,9 @@ from avfuse.stream import Recording, Stream
 _LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
 _SOUND = {".wav": "pcm", ".flac": "flac", ".mp4": "aac", ".mov": "aac", ".mkv": "libopus"}
 _TICK = Fraction(1, 90000)
+# Matroska counts in milliseconds, and Opus starts 6.5 ms early: packets fall on whole milliseconds, and no
+# reader needs to guess what was rounded, when everything starts half a millisecond later.
+_MATROSKA_SHIFT = Fraction(1, 2000)
 _BLOCK = 0.5  # seconds of sound or picture in memory at a time
 
 Timed = Iterator[tuple[float, Any, Any]]
@@ -48,23 +51,26 @@ def write_media(path: str | PathLike[str], recording: Recording, *, bits: Litera
         raise WriteError(f"{target}: recording {recording.name!r} has neither sound nor picture")
     import av
 
+    shift = _MATROSKA_SHIFT if suffix == ".mkv" else Fraction(0)
     with replacing(target) as temporary:
         try:
             # Bit-exact: no random identifiers and no library versions, so equal recordings give equal files.
             with av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container:
-                tracks = [_picture_track(container, p) for p in pictures]
-                tracks += [_sound_track(container, s, suffix, bits) for s in sounds]
+                tracks = [_picture_track(container, p, shift) for p in pictures]
+                tracks += [_sound_track(container, s, suffix, bits, shift) for s in sounds]
                 # In order of time, as players want it, and with little in memory.
                 for _, stream, frame in merge(*tracks, key=itemgetter(0)):
                     container.mux(stream.encode(frame))
-                for stream in (*container.streams.video, *container.streams.audio):
+                for stream in container.streams.video:
+                    container.mux(stream.encode(None))
+                for stream in container.streams.audio:
                     container.mux(stream.encode(None))
         except av.FFmpegError as error:
             raise WriteError(f"{target}: FFmpeg cannot write this recording ({error.strerror})") from error
     return target
 
 
-def _sound_track(container: Any, stream: Stream, suffix: str, bits: int) -> Timed:
+def _sound_track(container: Any, stream: Stream, suffix: str, bits: int, shift: Fraction) -> Timed:
     import av
 
     assert stream.rate is not None
@@ -94,7 +100,7 @@ def _sound_track(container: Any, stream: Stream, suffix: str, bits: int) -> Time
         track.format = sample_format
 
     def frames() -> Timed:
-        pts = round(stream.start * rate)
+        pts = round((stream.start + shift) * rate)
         for _, values in stream.blocks(_BLOCK, None if rate == stream.rate else rate):
             frame = av.AudioFrame.from_ndarray(_packed(values, sample_format, depth), sample_format, _LAYOUTS[channels])
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), pts
@@ -117,7 +123,7 @@ def _packed(values: np.ndarray[Any, Any], sample_format: str, bits: int) -> np.n
     return whole.astype(np.int16) if bits == 16 else (whole * 256).astype(np.int32)
 
 
-def _picture_track(container: Any, stream: Stream) -> Timed:
+def _picture_track(container: Any, stream: Stream, shift: Fraction) -> Timed:
     import av
 
     _, first = next(stream.blocks(1e-9))
@@ -131,13 +137,15 @@ def _picture_track(container: Any, stream: Stream) -> Timed:
     else:
         track.bit_rate = 2_000_000
 
+    # One converter for all frames: setting it up costs more than using it.
+    convert = av.video.reformatter.VideoReformatter()
+
     def frames() -> Timed:
         for times, images in stream.blocks(_BLOCK):
             for time, image in zip(times, images, strict=True):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
-                    format="yuv420p"
-                )
-                frame.pts, frame.time_base = round(time / _TICK), _TICK
+                rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                frame = convert.reformat(rgb, format="yuv420p")
+                frame.pts, frame.time_base = round((time + shift) / _TICK), _TICK
                 yield float(time), track, frame
 
     return frames()
