@@ -29,7 +29,7 @@ _DELAYS = {"aac": 1024, "mp3": 1105, "mp3float": 1105, "mp2": 481, "mp2float": 4
 # FFmpeg's muxers for MKV and NUT state no delay for these, but name the encoder, whose delay is fixed. Leaving that
 # out moves nothing against the stamps, so it is safe even where somebody copied the stream and cut its start.
 _NAMED_DELAYS = {"aac": 1024, "libmp3lame": 1105}
-_VARIABLE = 0.01  # share by which average and nominal frame rate differ where the rate is called variable
+_VARIABLE = 0.01  # share by which the average frame rate misses the finest one where the rate is called variable
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _
         else:
             late = _DELAYS[codec]
             odd.append(
-                f"{name}: the file states no encoder delay, so sound may come late, for {codec} typically by "
-                f"{late} samples ({late / rate * 1e3:.0f} ms)"
+                f"{name}: the file states no encoder delay, so sound may come late, for {codec.removesuffix('float')} "
+                f"typically by {late} samples ({late / rate * 1e3:.0f} ms)"
             )
     source = SoundSource(path, index, rate, channels, length, priming=priming)
     start = next((start for start, _ in source.pieces(rate, Findings())), None)
@@ -156,18 +156,20 @@ def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _
 def _picture(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
     with opened(path) as container:
         stream = container.streams[index]
-        average, nominal = stream.average_rate, stream.guessed_rate
+        average, finest = stream.average_rate, stream.base_rate
         codec = stream.codec_context.name
     if codec == "ansi":  # FFmpeg "plays" plain text files as a terminal
         return None
-    rate = float(average or nominal or 25)
+    rate = float(average or finest or 25)
     found = next(PictureSource(path, index, 0, 0, rate, length).frames(Findings(), threads=1), None)
     if found is None:
         return None
     start, frame = found
     rotation = round(frame.rotation / 90) * 90
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
-    is_variable = bool(average and nominal and abs(average / nominal - 1) > _VARIABLE)
+    # The finest rate on which all first stamps lie; MPEG counts two fields to a frame.
+    ratio = float(finest / average) if average and finest else 1.0
+    is_variable = min(abs(ratio - 1), abs(ratio / 2 - 1)) > _VARIABLE
     if is_variable:
         odd.append(f"{name}: variable frame rate, {float(average):.3f} frames/s on average")
     facts = {
@@ -184,12 +186,14 @@ def _picture(path: str, index: int, name: str, length: float, odd: list[str]) ->
 
 
 def _text(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
+    with opened(path) as container:
+        codec = container.streams[index].codec_context.name
     source = TextSource(path, index, length)
     times = next((times for times, _ in source.blocks(1e-3)), None)
     if times is None:
         return None
     start = float(times[0])
-    return _Track(source, start, Stream(name, "text", source, start=start, facts={"index": index}))
+    return _Track(source, start, Stream(name, "text", source, start=start, facts={"codec": codec, "index": index}))
 
 
 def _decode(packet: Any) -> list[Any]:

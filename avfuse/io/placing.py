@@ -101,7 +101,7 @@ class Placer:
                 piece = self._cut(int(edges[at]), int(edges[stop]), self._next)
                 if piece.end > piece.first:
                     pieces.append(piece)
-                self._next += counted[stop] - counted[at]
+                self._next += float(counted[stop] - counted[at])
                 self._follow(lag[:settled])
                 at = stop
             if step:
