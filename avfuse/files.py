@@ -12,7 +12,7 @@ from pathlib import Path
 from avfuse.errors import WriteError
 
 # What an operating system says of the place and not of the program: full, over quota, too big, read-only, broken.
-_FAULTS_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+FAULTS_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         ours = error.filename is not None and Path(os.fsdecode(error.filename)) == temporary
-        if ours or error.errno in _FAULTS_OF_THE_DISK:
+        if ours or error.errno in FAULTS_OF_THE_DISK:
             raise WriteError(f"{path}: cannot be written ({error.strerror})") from error
         raise
     finally:

@@ -17,9 +17,10 @@ from rich.table import Table
 from avfuse.alignment import Alignment, ClockEstimate, format_std
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from avfuse.clock import ClockMap
+    from avfuse.io.inspection import FileInfo, StreamInfo
 
 _COLOURS = {"reference": "blue", "aligned": "green", "ambiguous": "yellow", "no_match": "red", "degenerate": "red"}
 
@@ -105,23 +106,62 @@ def format_confidence(confidence: float) -> str:
 
 
 def print_truth(
-    alignment: Alignment, truth: Mapping[str, ClockMap], lasting: Mapping[str, float], file: IO[str]
+    alignment: Alignment, truth: Mapping[str, ClockMap], heard: Mapping[str, ClockMap], file: IO[str]
 ) -> None:
-    """Estimates beside the truth, both in the middle of every recording of `lasting` seconds, and what is between."""
-    table = _table("recording", "estimated", "true", "error", "drift", "true drift")
+    """Estimates beside the truth, in the middle of every recording.
+
+    truth: clock of every recording -> clock of the reference. heard: the same, with the difference in the time
+    that sound took to get to the two devices; that is what can be measured by listening.
+    """
+    table = _table("recording", "estimated", "true", "error", "of it sound's way", "drift", "true drift")
     for name, clock in truth.items():
         estimate = alignment.clocks[name]
-        if estimate.clock is None or estimate.status == "reference":
+        if estimate.status == "reference":
             continue
-        middle = lasting[name] / 2
-        error = float(estimate.map(middle) - clock(middle))
-        std = float(estimate.std_at(middle))
+        if estimate.clock is None:
+            table.add_row(escape(name), estimate.status, f"{clock.offset:+.6f} s", "", "", "", _ppm(clock.drift))
+            continue
+        middle, std = (estimate.span[0] + estimate.span[1]) / 2, estimate.std
         table.add_row(
             escape(name),
             f"{format_offset(estimate.offset, std)} s ± {format_std(std)}",
             f"{format_offset(clock.offset, std)} s",
-            f"{error * 1e3:+.3f} ms",
+            f"{float(estimate.map(middle) - clock(middle)) * 1e3:+.3f} ms",
+            f"{float(heard[name](middle) - clock(middle)) * 1e3:+.3f} ms",
             "unknown" if estimate.drift_std is None else f"{format_ppm(estimate.drift, estimate.drift_std)} ppm",
-            f"{clock.drift * 1e6:+.2f} ppm",
+            _ppm(clock.drift),
         )
     show(file, table)
+
+
+def _ppm(drift: float) -> str:
+    return f"{drift * 1e6:+.2f} ppm"
+
+
+def print_info(files: Sequence[FileInfo], file: IO[str]) -> None:
+    """What every file holds: a heading, one row per stream, and what is odd."""
+    parts: list[RenderableType] = []
+    for one in files:
+        known = [f"{one.duration:.3f} s", one.container]
+        known += [f"created {one.creation_time}"] if one.creation_time else []
+        known += [f"time code {one.timecode}"] if one.timecode else []
+        table = _table("stream", "start", "duration", "codec", "what")
+        for stream in one.streams:
+            duration = f"{stream.duration:.3f} s"
+            table.add_row(stream.name, f"{stream.start:.4f} s", duration, stream.codec or "", _describe(stream))
+        odd = [f"odd: {escape(sentence)}" for sentence in one.odd]
+        parts += [f"[bold]{escape(one.source)}[/]  {escape(', '.join(known))}", table, *odd, ""]
+    show(file, *parts)
+
+
+def _describe(stream: StreamInfo) -> str:
+    if stream.rate is not None:
+        channels = len(stream.channels)
+        count = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+        peak = f", peak {20 * math.log10(stream.peak):.1f} dB" if stream.peak else ", silent"
+        return f"{stream.rate:g} Hz {count}{peak}"
+    if stream.width is not None:
+        turned = f", turned by {stream.rotation} degrees" if stream.rotation else ""
+        rate = f", {stream.average_rate:.3f} frames/s" if stream.average_rate else ""
+        return f"{stream.width} x {stream.height}{rate}, {stream.frames} frames{turned}"
+    return f"{stream.frames} entries" if stream.frames is not None else ""

@@ -1,0 +1,277 @@
+"""The `avfuse` command: each subcommand is one public function and its printing.
+
+Results go to stdout, everything else to stderr. Exit codes:
+
+    0    done, and everything aligned
+    1    an unexpected fault: a bug
+    2    bad usage, or a file that cannot be read or written
+    3    done, but something is not aligned
+    130  interrupted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avfuse import __version__
+from avfuse.errors import AvfuseError, ReadError, WeakAlignmentError
+from avfuse.files import FAULTS_OF_THE_DISK, check_folder, check_writable
+
+if TYPE_CHECKING:
+    from avfuse.alignment import Alignment
+
+DONE, FAULT, USAGE, DOUBTFUL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+REPORT_TO = "https://github.com/avfuse/avfuse/issues"
+
+app = typer.Typer(
+    name="avfuse",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Progress = Callable[[float, str], None]
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings: anything that FFmpeg decodes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else there.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avfuse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def avfuse(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Put recordings of one event on one timeline, with honest uncertainty."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where its files go.")] = Path("avfuse-demo"),
+) -> int:
+    """Simulate an event filmed by two cameras and a recorder, align it, render it, and compare with the truth."""
+    from avfuse.demo import run_demo
+
+    check_folder(folder)
+    with _progress() as progress:
+        shown = run_demo(folder, progress=progress)
+    with _printing():
+        shown.print(sys.stdout)
+    return _code(shown.alignment)
+
+
+@app.command()
+def info(files: Files, as_json: AsJson = False) -> int:
+    """Tell what is in files: streams, clocks, rates, gaps, and what is odd about them."""
+    from avfuse.io import inspect
+
+    found, code = [], DONE
+    for file in files:
+        try:
+            found.append(inspect(file))
+        except ReadError as error:
+            _say(f"avfuse: {error}")
+            code = USAGE
+    with _printing():
+        if as_json:
+            _print_json({"format": "avfuse.info/1", "files": [one.to_json() for one in found]})
+        elif found:
+            from avfuse.reporting.text import print_info
+
+            print_info(found, sys.stdout)
+    return code
+
+
+@app.command()
+def align(
+    files: Files,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name or path of the recording whose clock is used; the longest otherwise."),
+    ] = None,
+    max_offset: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0.0, help="Offsets beyond this many seconds are not looked for."),
+    ] = None,
+    spacing: Annotated[
+        float,
+        typer.Option(metavar="M", min=0.0, help="Metres that devices stood apart at most: sound takes 2.9 ms a metre."),
+    ] = 0.0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write alignment.json.")] = None,
+    as_json: AsJson = False,
+    render: Annotated[Path | None, typer.Option(metavar="DIR", help="Write every recording, aligned.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the timeline: .png, .svg, .pdf.")] = None,
+) -> int:
+    """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
+    for out in (output, picture):
+        if out is not None:
+            check_writable(out)
+    if render is not None:
+        check_folder(render)
+    if picture is not None:
+        from avfuse.reporting.timeline import check_picture
+
+        check_picture(picture)
+    from avfuse.aligning import align as align_recordings
+
+    with _progress() as progress:
+        alignment = align_recordings(
+            files, reference=reference, max_offset=max_offset, spacing=spacing, progress=progress
+        )
+    if output is not None:
+        alignment.save(output)
+    if picture is not None:
+        alignment.picture(picture)
+    if render is not None:
+        _render(alignment, render)
+    with _printing():
+        if as_json:
+            _print_json(alignment.to_json())
+        else:
+            from avfuse.reporting.text import print_alignment
+
+            print_alignment(alignment, sys.stdout)
+    return _code(alignment)
+
+
+@app.command()
+def render(
+    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="An alignment.json by `avfuse align -o`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the aligned files.")],
+    intersection: Annotated[
+        bool, typer.Option("--intersection", help="Only the time that every recording covers, not all that any does.")
+    ] = False,
+    reencode: Annotated[
+        bool, typer.Option("--reencode", help="Encode pictures anew, so that cuts need not fall on key frames.")
+    ] = False,
+    best_sound: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Recording whose sound every video gets as a further track, or 'auto'."),
+    ] = None,
+) -> int:
+    """Write every aligned recording onto the common timeline, so that all files start together and run alike."""
+    from avfuse.alignment import load_alignment
+
+    check_folder(output)
+    loaded = load_alignment(alignment)
+    timeline = "intersection" if intersection else "union"
+    _render(loaded, output, timeline=timeline, reencode=reencode, best_sound=best_sound)
+    return _code(loaded)
+
+
+def _render(alignment: Alignment, folder: Path, **options: Any) -> None:
+    from avfuse.rendering import render as render_recordings
+
+    with _progress() as progress:
+        rendered = render_recordings(alignment, folder, progress=progress, **options)
+    for path in rendered:
+        _say(f"wrote {path}")
+    for note in rendered.notes:
+        _say(note)
+    for name, why in rendered.left_out.items():
+        _say(f"{name}: not rendered: {why}")
+
+
+def _code(alignment: Alignment) -> int:
+    return DONE if alignment.complete else DOUBTFUL
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    json.dump(document, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """What a reader that went away (`| head`) does not see is no fault: everything else is written by then."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more on its way out; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A progress bar on stderr; None where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TaskProgressColumn())
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
+
+
+def _terminate(number: int, frame: object) -> None:
+    sys.exit(TERMINATED)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    # A polite kill cleans up behind itself as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        # Names and ± in a terminal of another encoding: better a question mark than a fault.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    # Typer's own base class of usage errors: from Click in older releases, its own copy in newer ones.
+    usage_error: type[Any] = typer.BadParameter.__mro__[2]
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=arguments or ["--help"], prog_name="avfuse", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except WeakAlignmentError as error:
+        _say(f"avfuse: {error}")
+        return DOUBTFUL
+    except AvfuseError as error:
+        _say(f"avfuse: {error}")
+        return USAGE
+    except usage_error as error:
+        command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "avfuse"
+        message = " ".join(error.format_message().split()).rstrip(".")
+        _say(f"avfuse: {message}; try '{command} --help'")
+        return USAGE
+    except Exception as error:
+        return _fault(error)
+    if code == INTERRUPTED:
+        _say("avfuse: interrupted")
+    return int(code or DONE) if arguments else USAGE
+
+
+def _fault(error: Exception) -> int:
+    if os.environ.get("AVFUSE_DEBUG") == "1":
+        raise error
+    if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"avfuse: {place}{error.strerror}; make room, or set TMPDIR to a folder elsewhere")
+        return USAGE
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    _say(f"avfuse: unexpected fault ({what}). This is a bug: please report it at {REPORT_TO}, with AVFUSE_DEBUG=1 set")
+    return FAULT
