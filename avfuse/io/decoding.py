@@ -130,19 +130,20 @@ class SoundSource:
         if pieces:
             rate = float(packer.layout[0])
             values = packer.values(self.channels)
-            self._check_finite(values, pieces[0].start - self.zero)
+            self._check_finite(values, pieces[0].start - pieces[0].first / rate - self.zero, rate)
             for piece in pieces:
                 yield rate, piece.start - self.zero, values[:, piece.first : piece.end]
         packer.drop(settled)
 
-    def _check_finite(self, values: NDArray[np.float32], start: float) -> None:
-        # A sum is finite unless a sample is not: one pass for good sound, a second only to count what is bad.
+    def _check_finite(self, values: NDArray[np.float32], start: float, rate: float) -> None:
+        # A sum is finite unless a sample is not: one pass for good sound, a second only to find what is bad.
         if np.isfinite(values.sum()):
             return
-        if bad := int(np.count_nonzero(~np.isfinite(values))):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
+        if bad.size:
             raise ReadError(
-                f"{self.path}: {bad} samples near {start:.1f} s are NaN or infinite; expected finite sound, try to "
-                "save it again as integer PCM"
+                f"{self.path}: sound is NaN or infinite at {start + bad[0] / rate:.3f} s; expected finite samples, "
+                "try to save it again as integer PCM"
             )
 
 
