@@ -147,7 +147,7 @@ def test_the_length_of_blocks_changes_nothing(source, tmp_path):
         np.testing.assert_allclose(np.concatenate([t for t, _ in blocks]), times, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["gap.mkv", "gap.mov", "gap.nut"])
+@pytest.mark.parametrize("name", ["gap.mkv", "gap.nut"])
 def test_a_gap_in_the_stamps_is_a_gap_in_time(source, tmp_path, name):
     # Packets of 960 samples: 1.00 and 1.48 s lie on their edges.
     cut = "asetnsamples=960,aselect='not(between(t,1.0,1.47))'"
@@ -212,8 +212,9 @@ def test_a_change_of_rate_in_mid_file_keeps_rate_and_time(source, tmp_path):
     assert values.shape[0] == 1
     late = (times > 2.3) & (times < 3.9)
     assert np.diff(times[late]).max() < 1.5 / RATE
-    first = int(round(times[late][0] * RATE))
-    assert abs(lag(values[0][late], source.values[first : first + late.sum()]) - 481 * 1.5) < 100
+    first = round(times[late][0] * RATE)
+    # The second half is stamped with its delay taken off, the first could not be: its stamps would be negative.
+    assert abs(lag(values[0][late], source.values[first : first + late.sum()])) <= 1
     assert any("rate from 48000 to 32000" in s for s in inspect(both).odd)
 
 
@@ -342,7 +343,7 @@ def test_damage_in_the_middle_moves_nothing_behind_it(source, tmp_path):
     path.write_bytes(coded)
     times, values = sound(str(path))
     late = times > 3.0
-    assert lag(values[0][late], source.values[int(round(times[late][0] * RATE)) :]) == pytest.approx(0, abs=1)
+    assert lag(values[0][late], source.values[round(times[late][0] * RATE) :]) == pytest.approx(0, abs=1)
     assert any("damaged" in s for s in inspect(path).odd)
 
 
