@@ -26,3 +26,139 @@ def interpolated(values, taps, starts, phases, weights):
         row = (1 - weight) * taps[phase].astype(np.float64) + weight * taps[phase + 1]
         found[:, k] = values[:, start : start + taps.shape[1]] @ row
     return found
+
+# --- rendering -------------------------------------------------------------------------------------------------------
+
+
+def locate(times, origin, rate, skipped, n, taps, phases):
+    """Where each time lies in a sound padded with `taps` zeros, as (start, row, weight), one at a time."""
+    found = []
+    for time in times:
+        position = (time - origin) * rate - skipped
+        if np.isnan(position) or not -taps / 2 < position < n - 1 + taps / 2:
+            found.append((0, 0, 0.0))
+            continue
+        whole = int(np.floor(position))
+        row = min(int((position - whole) * phases), phases - 1)
+        # The filter's first sample is taps/2 - 1 before `whole`, and the zeros push everything back by taps.
+        found.append((whole - (taps // 2 - 1) + taps, row, (position - whole) * phases - row))
+    starts, rows, weights = zip(*found, strict=True) if found else ((), (), ())
+    return np.array(starts, np.int64), np.array(rows, np.int64), np.array(weights, np.float64)
+
+
+def sinc_value(samples, position, taps, beta):
+    """The Kaiser-windowed sinc interpolation of `samples` (zero outside) at one fractional index."""
+    total = 0.0
+    for k in range(int(np.floor(position)) - taps // 2 + 1, int(np.floor(position)) + taps // 2 + 1):
+        if 0 <= k < len(samples):
+            edge = 1.0 - ((position - k) / (taps / 2)) ** 2
+            window = np.i0(beta * np.sqrt(max(edge, 0.0))) / np.i0(beta)
+            total += samples[k] * np.sinc(position - k) * window
+    return total
+
+
+# avfuse._kernels.simulation
+
+
+def interpolate_at(values, positions, table):
+    """One position and one tap at a time; weights between two rows of the table are mixed first."""
+    phases, taps = table.shape[0] - 1, table.shape[1]
+    out = np.zeros(len(positions))
+    for m, position in enumerate(positions):
+        if np.isnan(position):
+            continue
+        whole = int(np.floor(position))
+        row, share = divmod((position - whole) * phases, 1.0)
+        row = int(row)
+        for k in range(taps):
+            j = whole - taps // 2 + 1 + k
+            if 0 <= j < len(values):
+                out[m] += values[j] * ((1.0 - share) * table[row, k] + share * table[row + 1, k])
+    return out
+
+
+def pulses(n, positions, heights, table):
+    """The interpolation's transpose: what a sample at a fractional place gives to every whole one."""
+    out = np.zeros(n)
+    for position, height in zip(positions, heights, strict=True):
+        for j in range(n):
+            unit = np.zeros(n)
+            unit[j] = 1.0
+            out[j] += height * interpolate_at(unit, [position], table)[0]
+    return out
+
+
+def image_sources(size, source, receiver, reflection, rate, speed, lead, n, table):
+    """Every image within reach, mirrored wall by wall: unfold a coordinate until it lies in image room k."""
+    reach = (n - lead) / rate * speed
+
+    def mirrored(axis):
+        """(coordinate, hits on the near wall, hits on the far wall) of all images along one axis."""
+        for room in range(-9, 10):
+            # Image room k holds the source upright where k is even, mirrored where it is odd.
+            inside = source[axis] if room % 2 == 0 else size[axis] - source[axis]
+            hits = abs(room)
+            near_first = room < 0
+            first, second = (hits + 1) // 2, hits // 2
+            near, far = (first, second) if near_first else (second, first)
+            yield room * size[axis] + inside, near, far
+
+    bands = reflection.shape[1]
+    out = np.zeros((bands, n))
+    for x, x0, x1 in mirrored(0):
+        for y, y0, y1 in mirrored(1):
+            for z, z0, z1 in mirrored(2):
+                distance = np.linalg.norm([x - receiver[0], y - receiver[1], z - receiver[2]])
+                if distance > reach:
+                    continue
+                for b in range(bands):
+                    gain = np.prod(reflection[:, b] ** np.array([x0, x1, y0, y1, z0, z1])) / distance
+                    out[b] += pulses(n, [distance / speed * rate + lead], [gain], table)
+    return out
+
+
+def damped_sines(n, rate, onsets, frequencies, amplitudes, attacks, decays, phases):
+    out = np.zeros(n)
+    for onset, frequency, amplitude, attack, decay, phase in zip(
+        onsets, frequencies, amplitudes, attacks, decays, phases, strict=True
+    ):
+        t = np.arange(n) / rate - onset
+        on = (t >= 0.0) & (t < 8.0 * decay)
+        t = np.where(on, t, 0.0)
+        envelope = np.exp(-t / decay) - np.exp(-t / attack)
+        out += on * amplitude * envelope * np.sin(2.0 * np.pi * frequency * t + phase)
+    return out
+
+
+def voice(noise, rate, hop, pitch, voicing, breath, hiss, hiss_frequency, formants, bandwidths):
+    """Excitation first, then one resonator after the other over the whole sound."""
+    n = len(noise)
+    at = np.arange(n) / hop
+    frames = np.arange(len(pitch))
+    f0, level, air, blow = (np.interp(at, frames, track) for track in (pitch, voicing, breath, hiss))
+    phase = np.cumsum(f0) / rate % 1.0
+    pulse = np.where(phase < 0.6, 1.2 * phase - 3.0 * phase**2, 0.0)
+    frame = np.arange(n) // hop
+
+    def resonate(x, frequency, width, *, cascade):
+        c = -np.exp(-2.0 * np.pi * width / rate)
+        b = 2.0 * np.exp(-np.pi * width / rate) * np.cos(2.0 * np.pi * frequency / rate)
+        a = 1.0 - b - c if cascade else 1.0 + c
+        y = np.zeros(n + 2)
+        for i in range(n):
+            y[i + 2] = a[i] * x[i] + b[i] * y[i + 1] + c[i] * y[i]
+        return y[2:]
+
+    y = level * pulse + air * noise
+    for q, width in enumerate(bandwidths):
+        y = resonate(y, formants[frame, q], np.full(n, width), cascade=True)
+    return y + resonate(blow * noise, hiss_frequency[frame], 0.35 * hiss_frequency[frame], cascade=False)
+
+
+def control_gain(values, target, most, rise, fall):
+    out, level = [], target / most
+    for value in np.asarray(values, float):
+        step = rise if abs(value) > level else fall
+        level = (1.0 - step) * level + step * abs(value)
+        out.append(value * min(most, target / max(level, 1e-12)))
+    return np.array(out)

@@ -1,13 +1,19 @@
 """Loops of the simulator: sampling at arbitrary times, image sources, voices, resonances, gain control."""
 
+from __future__ import annotations
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 _VECTORISED = {"reassoc", "contract"}
 
 
 @njit(cache=True, nogil=True, fastmath=_VECTORISED)
-def interpolate_at(values, positions, table):
+def interpolate_at(values: Floats, positions: Doubles, table: Floats) -> Floats:
     """Band-limited values at fractional indices.
 
     values: (n,) float32, zero outside. positions: (m,) float64 indices into values; NaN gives 0.
@@ -45,7 +51,7 @@ def interpolate_at(values, positions, table):
 
 
 @njit(cache=True, nogil=True)
-def add_pulse(out, position, gains, table):
+def _add_pulse(out: Floats, position: float, gains: Doubles, table: Floats) -> None:
     """Add a band-limited pulse of height gains[b] at a fractional index to every row b of out."""
     n = out.shape[1]
     phases = table.shape[0] - 1
@@ -69,14 +75,36 @@ def add_pulse(out, position, gains, table):
 
 
 @njit(cache=True, nogil=True)
-def _scramble(a, b, c, d):
-    """A number in [-1, 1) that looks random and depends on nothing but four small integers."""
-    x = 43758.5453 * np.sin(12.9898 * a + 78.233 * b + 37.719 * c + 4.581 * d)
-    return 2.0 * (x - np.floor(x)) - 1.0
+def pulses(n: int, positions: Doubles, heights: Doubles, table: Floats) -> Floats:
+    """(1, n) float32 with a band-limited pulse of heights[k] at every fractional index positions[k]."""
+    out = np.zeros((1, n), np.float32)
+    for k in range(positions.shape[0]):
+        _add_pulse(out, positions[k], heights[k : k + 1], table)
+    return out
 
 
 @njit(cache=True, nogil=True)
-def image_sources(size, source, receiver, reflection, scatter, rate, speed, lead, n, sharp_until, sharp, coarse):
+def _scramble(a: int, b: int, c: int, d: int) -> float:
+    """A number in [-1, 1) that looks random and depends on nothing but four small integers."""
+    x = 43758.5453 * np.sin(12.9898 * a + 78.233 * b + 37.719 * c + 4.581 * d)
+    return float(2.0 * (x - np.floor(x)) - 1.0)
+
+
+@njit(cache=True, nogil=True)
+def image_sources(
+    size: Doubles,
+    source: Doubles,
+    receiver: Doubles,
+    reflection: Doubles,
+    scatter: float,
+    rate: float,
+    speed: float,
+    lead: int,
+    n: int,
+    sharp_until: float,
+    sharp: Floats,
+    coarse: Floats,
+) -> Floats:
     """Impulse responses of a shoebox room by the image-source method (Allen and Berkley 1979, eq. 10).
 
     size, source, receiver: (3,) metres. reflection: (6, bands) pressure reflection of the walls x=0, x=Lx,
@@ -133,12 +161,21 @@ def image_sources(size, source, receiver, reflection, scatter, rate, speed, lead
                                     / distance
                                 )
                             position = distance / speed * rate + lead
-                            add_pulse(out, position, gains, sharp if position < sharp_until else coarse)
+                            _add_pulse(out, position, gains, sharp if position < sharp_until else coarse)
     return out
 
 
 @njit(cache=True, nogil=True)
-def damped_sines(n, rate, onsets, frequencies, amplitudes, attacks, decays, phases):
+def damped_sines(
+    n: int,
+    rate: float,
+    onsets: Doubles,
+    frequencies: Doubles,
+    amplitudes: Doubles,
+    attacks: Doubles,
+    decays: Doubles,
+    phases: Doubles,
+) -> Doubles:
     """Sum of amplitude * (exp(-t/decay) - exp(-t/attack)) * sin(2 pi frequency t + phase), t from each onset.
 
     All (m,); onsets in seconds, need not fall on a sample; attacks and decays are time constants in seconds,
@@ -166,7 +203,18 @@ def damped_sines(n, rate, onsets, frequencies, amplitudes, attacks, decays, phas
 
 
 @njit(cache=True, nogil=True)
-def voice(noise, rate, hop, pitch, voicing, breath, hiss, hiss_frequency, formants, bandwidths):
+def voice(
+    noise: Doubles,
+    rate: float,
+    hop: int,
+    pitch: Doubles,
+    voicing: Doubles,
+    breath: Doubles,
+    hiss: Doubles,
+    hiss_frequency: Doubles,
+    formants: Doubles,
+    bandwidths: Doubles,
+) -> Doubles:
     """A formant synthesiser: glottal pulses and breath through a cascade, hiss through one resonator (Klatt 1980).
 
     noise: (n,) white, unit variance. Controls hold for frames of `hop` samples, (frames,) each with
@@ -215,7 +263,7 @@ def voice(noise, rate, hop, pitch, voicing, breath, hiss, hiss_frequency, forman
 
 
 @njit(cache=True, nogil=True)
-def control_gain(values, target, most, rise, fall):
+def control_gain(values: Floats, target: float, most: float, rise: float, fall: float) -> Floats:
     """Automatic gain control: brings the followed level to `target`, never amplifying by more than `most`.
 
     values: (n,) float32. rise, fall: share of the way the level follows per sample upwards and downwards.

@@ -60,7 +60,7 @@ def simulate_pair(
     place_rng, event_rng = rng.spawn(2)
     lag = float(rng.uniform(-5.0, 5.0)) if offset is None else float(offset)
     tail = float(rng.uniform(0.0, 2.0))
-    drift = 1e-6 * drift_ppm
+    drift = drift_ppm / 1e6
     # Half a second before the first device starts fills the room.
     start = 0.5
     reference_clock = ClockMap(start + max(0.0, -lag))

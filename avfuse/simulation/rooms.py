@@ -153,8 +153,8 @@ class Decay:
         high = rng.standard_normal(n)
         tail = low * 10.0 ** (-3.0 * since / self.rt60) + 0.7 * high * 10.0 ** (-6.0 * since / self.rt60)
         late += (0.1 * tail * (since > 0.003) * np.minimum(1.0, since / 0.02)).astype(np.float32)
-        wanted = float(np.sum(direct.astype(np.float64) ** 2)) * (distance / self.critical_distance) ** 2
-        late *= np.float32(np.sqrt(wanted / np.sum(late.astype(np.float64) ** 2)))
+        # The room rings equally loud everywhere: as loud as the direct sound at the critical distance.
+        late *= np.float32(1.0 / (self.critical_distance * np.sqrt(np.sum(np.square(late, dtype=np.float64)))))
         return _joined(direct, late, rate, _LEAD, distance)
 
 
@@ -176,10 +176,7 @@ def _decay_time(size: Place) -> float:
 
 
 def _pulses(n: int, positions: NDArray[np.float64], heights: NDArray[np.float64]) -> Sound:
-    out = np.zeros((1, n), np.float32)
-    for position, height in zip(positions, heights, strict=True):
-        kernels.add_pulse(out, position, np.array([height]), sinc_table(_TAPS))
-    pulses: Sound = out[0]
+    pulses: Sound = kernels.pulses(n, positions, heights, sinc_table(_TAPS))[0]
     return pulses
 
 

@@ -287,7 +287,7 @@ def ambience(duration: float, rate: float, rng: np.random.Generator) -> Sound:
 
 def white(duration: float, rate: float, rng: np.random.Generator) -> Sound:
     """White Gaussian noise."""
-    return (RMS * rng.standard_normal(_samples(duration, rate))).astype(np.float32)
+    return to_rms(rng.standard_normal(_samples(duration, rate), dtype=np.float32), RMS)
 
 
 def hum(duration: float, rate: float, rng: np.random.Generator, *, mains: float = 50.0) -> Sound:
