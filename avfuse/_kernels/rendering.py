@@ -7,20 +7,21 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def locate(positions, n, taps, phases):
+def locate(times, origin, rate, skipped, n, taps, phases):
     """First sample, phase row and weight of the next row for `_kernels.resampling.interpolated`.
 
-    positions: (m,) float64 in samples of a sound of n samples that has `taps` zeros before and behind it.
+    times: (m,) float64 seconds. The sound has n samples, the first of them number `skipped` of a run whose sample 0
+        lies at `origin`, at `rate` Hz; it comes with `taps` zeros before and behind it.
     A row p of the filter holds the weights of the samples i - taps/2 + 1 .. i + taps/2 around i + p / phases.
     Returns starts (m,) int64 into the padded sound, rows (m,) int64 < phases, weights (m,) float64 in 0..1. NaN and
-    positions out of reach of the sound point at the zeros before it.
+    times out of reach of the sound point at the zeros before it.
     """
     half = taps // 2
-    starts = np.zeros(positions.shape[0], np.int64)
-    rows = np.zeros(positions.shape[0], np.int64)
-    weights = np.zeros(positions.shape[0])
-    for m in range(positions.shape[0]):
-        position = positions[m]
+    starts = np.zeros(times.shape[0], np.int64)
+    rows = np.zeros(times.shape[0], np.int64)
+    weights = np.zeros(times.shape[0])
+    for m in range(times.shape[0]):
+        position = (times[m] - origin) * rate - skipped
         # Also false for NaN.
         if position > -half and position < n - 1 + half:
             whole = int(np.floor(position))

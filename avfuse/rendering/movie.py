@@ -23,6 +23,7 @@ from avfuse.rendering.picture import (
     Picture,
     add_encoder,
     copied,
+    opened,
     reencoded,
     without_holes,
 )
@@ -98,7 +99,7 @@ class MovieFile:
     def _container(self) -> tuple[str, str | None]:
         """Suffix of the container, and why it is not the source's own (None where it is)."""
         source = self.pictures[0].source
-        with av.open(source, metadata_errors="replace") as container:
+        with opened(source) as container:
             family, found = container.format.name, Path(source).suffix.lower()
             codecs = {container.streams[p.index].codec_context.name for p in self.pictures}
             others = {s.type for s in container.streams} - {"video", "audio"}
@@ -131,6 +132,8 @@ class MovieFile:
         hides = self.suffix in (".mp4", ".mov")
         # Edit lists count in the movie's time scale, and its default of 1 ms would round the start of the picture.
         options = {"movie_timescale": str(TICK.denominator)} if hides else {}
+        # Equal input gives equal output: no random identifiers, no version of the library.
+        options["fflags"] = "+bitexact"
         with av.open(str(path), "w", format=_FORMATS[self.suffix], options=options) as out:
             videos = [add_encoder(out, p) if reencode else _copy_track(out, p) for p in self.pictures]
             placed = [track.placed(self.start) for track in self.sounds]
@@ -186,7 +189,7 @@ class _Nowhere:
 
 
 def _copy_track(out: Any, picture: Picture) -> Any:
-    with av.open(picture.source, metadata_errors="replace") as source:
+    with opened(picture.source) as source:
         track = source.streams[picture.index]
         try:
             video = out.add_stream_from_template(track)

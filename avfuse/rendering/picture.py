@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -21,6 +22,7 @@ import av
 import numpy as np
 
 from avfuse.clock import ClockMap
+from avfuse.errors import ReadError
 from avfuse.rendering.placing import Clock
 
 TICK = Fraction(1, 90000)  # of MP4 and MOV: 11 us, and two hours still fit a 32-bit header
@@ -77,6 +79,21 @@ class _Timed:
     decoded: float
 
 
+@contextmanager
+def opened(source: str) -> Iterator[Any]:
+    """The container of a recording. Raises ReadError where it is not there any more or breaks off."""
+    try:
+        # genpts: AVI stores only decoding times.
+        with av.open(source, options={"fflags": "+genpts"}, metadata_errors="replace") as container:
+            yield container
+    except av.error.FFmpegError as error:
+        if error.filename not in (None, source):
+            raise
+        raise ReadError(
+            f"{source}: cannot be read ({error.strerror}); is it still the file that was aligned?"
+        ) from error
+
+
 def without_holes(clock: Clock) -> Callable[[float], float]:
     """`clock` for packets that may not be dropped: holes are squeezed between what surrounds them, never backwards."""
     if isinstance(clock, ClockMap):
@@ -112,16 +129,41 @@ def copied(picture: Picture, out: Any, cut: Cut, note: Note) -> Packets:
         shown = round(timed.shown / base)
         # Rounding may make two decoding times equal, which no container takes.
         last = max(last + 1, min(round(timed.decoded / base), shown))
+        if last > shown:
+            raise CannotCopyError("its packets are not in the order of decoding")
         duration = round(float((packet.duration or 0) * packet.time_base) / base)
         packet.stream = out
-        packet.pts, packet.dts, packet.duration, packet.time_base = max(shown, last), last, duration, base
+        packet.pts, packet.dts, packet.duration, packet.time_base = shown, last, duration, base
         yield timed.decoded, packet
 
 
 def _timed(picture: Picture, cut: Cut) -> Iterator[_Timed]:
     place = without_holes(picture.clock)
-    # genpts: AVI stores only decoding times.
-    with av.open(picture.source, options={"fflags": "+genpts"}) as container:
+
+    def placed(stamp: int, base: Fraction) -> float:
+        return place(float(stamp * base) - picture.zero) - cut.start
+
+    # Matroska stores no decoding times, and FFmpeg does not guess those of the first few packets.
+    waiting: list[Any] = []
+    decoded = -math.inf
+    for packet in _packets(picture):
+        base = packet.time_base
+        if packet.dts is None and decoded == -math.inf:
+            waiting.append(packet)
+            continue
+        if packet.dts is not None:
+            decoded = placed(packet.dts, base)
+        for k, early in enumerate(waiting):
+            before = (len(waiting) - k) * max(1, early.duration or 1)
+            yield _Timed(early, placed(early.pts, base), placed(packet.dts - before, base))
+        waiting = []
+        yield _Timed(packet, placed(packet.pts, base), decoded)
+    for packet in waiting:
+        yield _Timed(packet, *[placed(packet.pts, packet.time_base)] * 2)
+
+
+def _packets(picture: Picture) -> Iterator[Any]:
+    with opened(picture.source) as container:
         track = container.streams[picture.index]
         reorders = bool(getattr(track.codec_context, "has_b_frames", False))
         for packet in container.demux(track):
@@ -131,10 +173,7 @@ def _timed(picture: Picture, cut: Cut) -> Iterator[_Timed]:
                 if packet.dts is None or reorders:
                     raise CannotCopyError("its packets do not say when they are shown")
                 packet.pts = packet.dts
-            base = packet.time_base
-            shown = place(float(packet.pts * base) - picture.zero) - cut.start
-            decoded = shown if packet.dts is None else place(float(packet.dts * base) - picture.zero) - cut.start
-            yield _Timed(packet, shown, min(shown, decoded))
+            yield packet
 
 
 def _from_the_beginning(packets: Iterator[_Timed], begin: float, cut: Cut, note: Note) -> Iterator[_Timed]:
@@ -207,7 +246,7 @@ def _coder() -> tuple[str, dict[str, str]]:
 
 def add_encoder(container: Any, picture: Picture) -> Any:
     """An output stream that encodes `picture` at its own size, shape and colour."""
-    with av.open(picture.source) as source:
+    with opened(picture.source) as source:
         track: Any = source.streams[picture.index]
         context = track.codec_context
         frame: Any = next(iter(source.decode(track)), None)
@@ -251,7 +290,7 @@ def reencoded(picture: Picture, out: Any, cut: Cut) -> Packets:
 def _on_timeline(picture: Picture, cut: Cut) -> Iterator[tuple[float, Any]]:
     """`(seconds, frame)` of what is shown from 0 to the cut's length; frames in holes of the clock are left out."""
     before: Any = None
-    with av.open(picture.source) as container:
+    with opened(picture.source) as container:
         track: Any = container.streams[picture.index]
         track.thread_type = "AUTO"
         frames: Iterator[Any] = container.decode(track)
