@@ -37,7 +37,7 @@ _HOMES = {
     "Recording": "avfuse.stream",
     "Stream": "avfuse.stream",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from avfuse.aligning import align as align

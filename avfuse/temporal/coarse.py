@@ -1,0 +1,234 @@
+"""Where two long sounds may match: correlation of mel features, to about 10 ms.
+
+Features are log energies less their local mean over their local deviation, correlated per band with the
+modulation spectrum half whitened; the bands then add up. For long recordings the moving one is cut into
+segments, each searched in the whole reference, and lags that lie on one slowly drifting line support each
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.temporal.hearing import BANDS, FRAME_RATE, RATE, Heard
+
+F32 = NDArray[np.float32]
+
+SEGMENT = 300.0  # seconds; 100 ppm moves 30 ms in it, three feature frames
+_LOCAL = 0.5
+_WIDE = 4.0
+_MIN_OVERLAP = 1.0  # seconds
+MAX_DRIFT = 200e-6
+
+
+@dataclass(frozen=True)
+class Line:
+    """A candidate: t_ref = t_mov + lag + drift * (t_mov - centre), times in seconds of the two `Heard`.
+
+    score: standard deviations above what unrelated features reach at this overlap.
+    """
+
+    lag: float
+    drift: float
+    centre: float
+    score: float
+
+
+def _smooth(values: F32, seconds: float) -> F32:
+    """Centred moving average along time, shorter at the ends."""
+    half = max(1, round(seconds * FRAME_RATE / 2))
+    total = np.zeros((len(values) + 1, values.shape[1]), np.float64)
+    np.cumsum(values, axis=0, out=total[1:])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+
+
+def normalise(heard: Heard) -> F32:
+    """Features with their local mean and local deviation taken out; 0 where there is no content."""
+    mel, active = heard.features, heard.active
+    if not len(mel):
+        return mel
+    floor = np.float32(np.log(1e-7))
+    mel = np.where(active[:, None], mel, floor)
+    centred = mel - _smooth(mel, _LOCAL)
+    deviation = np.sqrt(_smooth(centred * centred, _WIDE))
+    # A band that only hisses deviates by about 0.3: do not blow its noise up further.
+    out = centred / np.maximum(deviation, 0.15)
+    # Nothing but an edge of silence should ever dominate.
+    np.clip(out, -4, 4, out=out)
+    out[~active] = 0
+    return out
+
+
+def _fast_length(n: int) -> int:
+    """Smallest 2^a 3^b 5^c >= n."""
+    best = 1 << (n - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            two = three
+            while two < n:
+                two *= 2
+            best = min(best, two)
+            three *= 3
+        five *= 5
+    return best
+
+
+class _Reference:
+    """Spectra of the reference's features, kept for many segments."""
+
+    def __init__(self, features: F32, longest: int) -> None:
+        self.frames = len(features)
+        self.size = _fast_length(len(features) + longest)
+        self.spectra = [np.fft.rfft(features[:, b], self.size) for b in range(BANDS)]
+        self.energy = np.fft.rfft((features**2).sum(axis=1), self.size)
+
+    def correlate(self, segment: F32) -> tuple[F32, NDArray[np.int64]]:
+        """Scores and the lags (frames) they belong to; lag: frame k of the segment meets frame k + lag."""
+        cross = np.zeros(self.size // 2 + 1, np.complex64)
+        for b, spectrum in enumerate(self.spectra):
+            other = np.fft.rfft(segment[:, b], self.size)
+            product = spectrum * np.conj(other)
+            magnitude = np.abs(product)
+            # Half whitening keeps fast and slow modulations in balance.
+            cross += product / np.sqrt(magnitude + 1e-3 * magnitude.mean() + 1e-20)
+        correlation = np.fft.irfft(cross, self.size)
+        # Under no relation the variance at a lag goes with the energy that meets there.
+        meeting = np.fft.irfft(self.energy * np.conj(np.fft.rfft((segment**2).sum(axis=1), self.size)), self.size)
+        lags = np.arange(-(len(segment) - 1), self.frames)
+        found, weight = correlation[lags], np.maximum(meeting[lags], 0)
+        overlap = np.minimum(lags + len(segment), self.frames) - np.maximum(lags, 0)
+        usable = overlap >= _MIN_OVERLAP * FRAME_RATE
+        if not usable.any():
+            return np.zeros(0, np.float32), lags[:0]
+        lags, found, weight = lags[usable], found[usable], weight[usable]
+        full = float(weight.max())
+        scores = found / np.sqrt(weight + 0.01 * full + 1e-20)
+        scale = 1.4826 * float(np.median(np.abs(scores))) + 1e-20
+        return (scores / scale).astype(np.float32), lags
+
+
+def _peaks(scores: F32, count: int, apart: int) -> list[int]:
+    """Indices of the largest values at least `apart` from each other."""
+    left = scores.copy()
+    found = []
+    for _ in range(count):
+        k = int(np.argmax(left))
+        if not np.isfinite(left[k]):
+            break
+        found.append(k)
+        left[max(k - apart, 0) : k + apart + 1] = -np.inf
+    return found
+
+
+def _parabola(scores: F32, k: int) -> float:
+    if k == 0 or k == len(scores) - 1:
+        return 0.0
+    a, b, c = float(scores[k - 1]), float(scores[k]), float(scores[k + 1])
+    bend = a - 2 * b + c
+    return 0.0 if bend >= 0 else float(np.clip(0.5 * (a - c) / bend, -0.5, 0.5))
+
+
+def search(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 8) -> list[Line]:
+    """Candidates, best first; lags between `low` and `high` seconds of the two `Heard`s' own sample times."""
+    a, b = normalise(reference), normalise(moving)
+    if len(a) < FRAME_RATE // 2 or len(b) < FRAME_RATE // 2:
+        return []
+    pieces = max(1, round(moving.duration / SEGMENT))
+    bounds = np.linspace(0, len(b), pieces + 1).astype(int)
+    index = _Reference(a, int(np.diff(bounds).max()))
+    points: list[tuple[int, float, float, float]] = []  # (piece, centre, lag, score)
+    for piece, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        segment = b[first:last]
+        if not np.any(segment):
+            continue
+        scores, lags = index.correlate(segment)
+        inside = (lags - first >= low * FRAME_RATE - 1) & (lags - first <= high * FRAME_RATE + 1)
+        scores, lags = scores[inside], lags[inside]
+        for k in _peaks(scores, count, 4):
+            lag = (float(lags[k]) + _parabola(scores, k) - first) / FRAME_RATE
+            overlap = (max(0, int(lags[k])), min(len(a), int(lags[k]) + len(segment)))
+            centre = ((overlap[0] + overlap[1]) / 2 - int(lags[k]) + first) / FRAME_RATE
+            points.append((piece, centre, lag, float(scores[k])))
+    return _lines(points, pieces, count)
+
+
+_PIECE = 4.0  # seconds; 100 ppm moves 0.2 ms within half of it
+_LONGEST = 300.0  # seconds of sound that the waveform search takes
+_PIECES = 12
+
+
+def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6) -> list[Line]:
+    """As `search`, by phase-only correlation of the waveforms of short pieces: for sounds without envelope.
+
+    Recordings longer than five minutes are searched in their first five.
+    """
+    size = min(reference.count, int(_LONGEST * RATE))
+    length = min(moving.count, int(_PIECE * RATE))
+    n = _fast_length(size + length)
+    f = np.fft.rfftfreq(n, 1 / RATE)
+    band = ((f > 100) & (f < 6000)).astype(np.float32)
+    spectrum = np.fft.rfft(reference.read(0, size), n)
+    last = min(moving.count, int(_LONGEST * RATE)) - length
+    starts = np.unique(np.linspace(0, last, min(_PIECES, 1 + 2 * last // length)).astype(int))
+    points: list[tuple[int, float, float, float]] = []
+    for piece, start in enumerate(starts):
+        product = spectrum * np.conj(np.fft.rfft(moving.read(int(start), length), n))
+        magnitude = np.abs(product)
+        # Mostly whitened, so that one loud tone does not decide.
+        product *= band / (magnitude + 1e-2 * float(magnitude.mean()) + 1e-20)
+        correlation = np.abs(np.fft.irfft(product, n))
+        lags = np.arange(-length + RATE, size - RATE)
+        lag_seconds = (lags - start) / RATE
+        keep = (lag_seconds >= low) & (lag_seconds <= high)
+        lags, lag_seconds = lags[keep], lag_seconds[keep]
+        if not len(lags):
+            continue
+        values = correlation[lags]
+        scale = float(np.sqrt(np.mean(values**2))) + 1e-20
+        for k in _peaks(values, count, RATE // 100):
+            points.append((piece, (start + length / 2) / RATE, float(lag_seconds[k]), float(values[k]) / scale))
+    return _lines(points, len(starts), count)
+
+
+def _lines(points: list[tuple[int, float, float, float]], pieces: int, count: int) -> list[Line]:
+    """Points of different segments that lie on one slowly drifting line make one candidate."""
+    points = sorted(points, key=lambda p: -p[3])
+    lines: list[Line] = []
+    for piece, centre, lag, score in points[: 4 * count]:
+        members = [(centre, lag, score)]
+        for other in range(pieces):
+            if other == piece:
+                continue
+            near = [p for p in points if p[0] == other and abs(p[2] - lag) <= 0.02 + MAX_DRIFT * abs(p[1] - centre)]
+            if near:
+                members.append(max(near, key=lambda p: p[3])[1:])
+        found = _fit(members)
+        if not any(abs(found.lag + found.drift * (k.centre - found.centre) - k.lag) < 0.04 for k in lines):
+            lines.append(found)
+    lines.sort(key=lambda line: -line.score)
+    return lines[:count]
+
+
+def _fit(members: list[tuple[float, float, float]]) -> Line:
+    t, lag, score = (np.array(column) for column in zip(*members, strict=True))
+    # Chance points score 4 to 5; their weight should be nothing beside a true one's.
+    weight = np.maximum(score - 3, 0.05) ** 2
+    centre = float(np.average(t, weights=weight))
+    drift = 0.0
+    if len(t) >= 3:
+        for _ in range(5):
+            middle = np.average(t, weights=weight)
+            slope = np.sum(weight * (t - middle) * (lag - np.average(lag, weights=weight)))
+            drift = float(np.clip(slope / (np.sum(weight * (t - middle) ** 2) + 1e-9), -MAX_DRIFT, MAX_DRIFT))
+            residual = lag - np.average(lag, weights=weight) - drift * (t - middle)
+            weight = np.maximum(score - 3, 0.05) ** 2 / (1 + (residual / 0.015) ** 2)
+        centre = float(np.average(t, weights=weight))
+    total = float(np.sqrt(np.sum(np.maximum(score, 0) ** 2 * (weight > 0.25 * np.maximum(score - 3, 0.05) ** 2))))
+    return Line(float(np.average(lag, weights=weight)), drift, centre, total)

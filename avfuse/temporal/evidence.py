@@ -1,0 +1,161 @@
+"""What two sounds share along a candidate line: cross spectra of frames that the line brings together.
+
+Frames of 128 ms every 32 ms are read from both sounds so that the line maps the middle of one on the middle
+of the other (to the sample; the rest is a phase), which keeps drift from smearing anything. Phase-only cross
+spectra (PHAT: Knapp and Carter 1976, eq. 29) are summed in groups of half a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse._kernels.sound import cross_groups, onset_stacks
+from avfuse.temporal.coarse import Line
+from avfuse.temporal.hearing import RATE, Heard
+
+F64 = NDArray[np.float64]
+C64 = NDArray[np.complex64]
+
+FRAME = 2048
+HOP = 512
+BINS = FRAME // 2 + 1
+_PER_GROUP = 16
+_WHOLE = 90.0  # seconds of overlap up to which everything is used
+_WINDOWS = 30
+_WINDOW = 6.0  # seconds
+_NULL_SHIFTS = (0.31, 0.5, 0.69)
+_ONSET_FRAME = 1024
+_ONSET_HOP = 128
+_ONSET_MEMORY = 0.010  # seconds
+_ONSET_MOST = 60.0  # seconds of sound that are looked through for onsets
+
+Window = tuple[int, int]  # first sample of the moving sound, number of samples
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Sums over groups of frames along `line`.
+
+    times: `(groups,)` seconds of the moving sound. phat, cross: `(groups, BINS)` complex; power_reference,
+    power_moving likewise. null: `(shifts, groups, BINS)` phase-only cross spectra of frames that do not belong
+    together. frames: `(groups,)` how many frames each holds.
+    """
+
+    line: Line
+    times: F64
+    frames: NDArray[np.int64]
+    phat: C64
+    cross: C64
+    power_reference: NDArray[np.float32]
+    power_moving: NDArray[np.float32]
+    null: C64
+
+    @property
+    def span(self) -> float:
+        return float(self.times[-1] - self.times[0]) + _PER_GROUP * HOP / RATE
+
+
+def meeting(reference: Heard, moving: Heard, line: Line) -> tuple[float, float]:
+    """Seconds of the moving sound between which both have sound."""
+    shift, slope = line.lag - line.drift * line.centre, 1 + line.drift
+    return max(0.0, -shift / slope), min(moving.duration, (reference.duration - shift) / slope)
+
+
+def choose_windows(reference: Heard, moving: Heard, line: Line) -> list[Window]:
+    """Stretches to compare: all of a short overlap, the liveliest six seconds of each thirtieth of a long one."""
+    low, high = meeting(reference, moving, line)
+    first, last = int(np.ceil(low * RATE)), int(high * RATE)
+    if last - first < FRAME + 3 * HOP:
+        return []
+    if high - low <= _WHOLE:
+        return [(first, last - first)]
+    count = int(_WINDOW * RATE)
+    edges = np.linspace(first, last, _WINDOWS + 1).astype(int)
+    found = []
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        starts = np.arange(start, max(end - count, start) + 1, RATE)
+        found.append((int(starts[np.argmax([_liveliness(reference, moving, line, s, count) for s in starts])]), count))
+    return found
+
+
+def _liveliness(reference: Heard, moving: Heard, line: Line, start: int, count: int) -> float:
+    """The less lively of the two sounds counts; taken from each alone, so that it favours no lag."""
+
+    def spread(heard: Heard, first: float) -> float:
+        k = max(int(first * 100), 0)
+        part = heard.features[k : k + count * 100 // RATE]
+        return float(part.std(axis=0).mean()) if len(part) else 0.0
+
+    at = start / RATE
+    return min(spread(moving, at), spread(reference, at + line.lag + line.drift * (at - line.centre)))
+
+
+def _read_frames(heard: Heard, first: NDArray[np.int64], size: int) -> C64:
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    low = int(first[0])
+    samples = heard.read(low, int(first[-1]) + size - low)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[first - low]
+    return np.asarray(np.fft.rfft(frames * window), np.complex64)
+
+
+def _paired(
+    reference: Heard, moving: Heard, line: Line, window: Window, size: int, hop: int
+) -> tuple[C64, C64, F64, F64]:
+    """Spectra of both sounds, samples by which the moving frame was read too early, and its middle (s)."""
+    start, count = window
+    first = start + hop * np.arange((count - size) // hop + 1)
+    times = (first + size / 2) / RATE
+    ideal = (times + line.lag + line.drift * (times - line.centre)) * RATE - size / 2
+    nearest = np.round(ideal).astype(np.int64)
+    return _read_frames(reference, nearest, size), _read_frames(moving, first, size), nearest - ideal, times
+
+
+def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -> Evidence:
+    """Cross spectra along `line` in `windows`; windows too short for four frames are left out."""
+    parts: list[tuple[Any, ...]] = []
+    for window in windows:
+        if window[1] < FRAME + 3 * HOP:
+            continue
+        x, y, late, times = _paired(reference, moving, line, window, FRAME, HOP)
+        group = np.arange(len(times)) // _PER_GROUP
+        groups = int(group[-1]) + 1
+        sums = cross_groups(x, y, late, group, groups)
+        null = []
+        for share in _NULL_SHIFTS:
+            shifted = np.roll(y, max(1, int(share * len(y))), axis=0)
+            null.append(cross_groups(x, shifted, late, group, groups)[0])
+        frames = np.bincount(group)
+        parts.append((np.bincount(group, times) / frames, frames, *sums, np.array(null)))
+    times, frames, phat, cross, power_x, power_y, null = (list(column) for column in zip(*parts, strict=True))
+    return Evidence(
+        line,
+        np.concatenate(times),
+        np.concatenate(frames),
+        np.concatenate(phat),
+        np.concatenate(cross),
+        np.concatenate(power_x),
+        np.concatenate(power_y),
+        np.concatenate(null, axis=1),
+    )
+
+
+def gather_onsets(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -> NDArray[np.complex128]:
+    """Phase-only cross spectra of short frames, `(3, bins)`: plain, weighted by onsets, by onsets per band.
+
+    What rises first is the direct sound; reflections follow it (the precedence effect).
+    """
+    keep = float(np.exp(-_ONSET_HOP / RATE / _ONSET_MEMORY))
+    total = np.zeros((3, _ONSET_FRAME // 2 + 1), np.complex128)
+    most = int(_ONSET_MOST * RATE)
+    step = max(1, round(sum(count for _, count in windows) / most))
+    for start, count in windows[::step]:
+        for first in range(start, start + min(count, most), 10 * RATE):  # bounded scratch memory
+            piece = (first, min(10 * RATE + _ONSET_FRAME, start + count - first))
+            if piece[1] >= _ONSET_FRAME:
+                x, y, late, _ = _paired(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
+                total += np.array(onset_stacks(x, y, late, keep))
+    return total

@@ -1,0 +1,188 @@
+"""A sound stream made ready for comparison: 16 kHz mono that can be read by position, and mel features.
+
+Decoding happens once, in blocks. Long recordings are spilled to a temporary file, so that memory grows by
+the features alone (about 24 MB an hour).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.errors import StreamError
+from avfuse.stream import Stream
+
+RATE = 16000  # Hz; 8 kHz of band is where speech, music and claps carry their timing
+FRAME_RATE = 100  # Hz, of the features
+BANDS = 16
+_WINDOW = 400
+_NFFT = 512
+_HOP = RATE // FRAME_RATE
+_BLOCK = 10.0  # seconds decoded at once
+_KEEP = 600 * RATE  # samples kept in memory before the rest is spilled
+# Power (mean square) under which a frame counts as silent: 1 bit of a 16-bit file is 1e-10.
+_SILENT = 1e-11
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """One sound stream, prepared.
+
+    start: seconds of sample 0 in the recording's own time; sample k lies at start + k / RATE.
+    count: samples. features: `(frames, BANDS)` log energies; frame k is centred on sample k * 160.
+    active: `(frames,)` False where there is no content (gap, digital silence).
+    """
+
+    name: str
+    start: float
+    count: int
+    features: F32
+    active: NDArray[np.bool_]
+    _samples: F32 | None
+    _spill: IO[bytes] | None
+
+    @property
+    def duration(self) -> float:
+        return self.count / RATE
+
+    def read(self, first: int, count: int) -> F32:
+        """Samples first .. first + count; zeros beyond the ends."""
+        out = np.zeros(count, np.float32)
+        low, high = max(first, 0), min(first + count, self.count)
+        if high <= low:
+            return out
+        if self._samples is not None:
+            out[low - first : high - first] = self._samples[low:high]
+        else:
+            assert self._spill is not None
+            data = os.pread(self._spill.fileno(), 4 * (high - low), 4 * low)
+            out[low - first : high - first] = np.frombuffer(data, np.float32)
+        return out
+
+
+@lru_cache(maxsize=1)
+def _mel_matrix() -> F32:
+    """Triangles on the mel scale (O'Shaughnessy's formula) from 120 Hz to 7.6 kHz, `(BANDS, bins)`."""
+    low, high = (2595 * np.log10(1 + f / 700) for f in (120.0, 7600.0))
+    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
+    f = np.arange(_NFFT // 2 + 1) * RATE / _NFFT
+    rise = (f[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - f[None]) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+
+
+def log_mel(samples: F32) -> F32:
+    """Log mel energies, `(frames, BANDS)`; frame k covers samples k * 160 .. k * 160 + 400 of `samples`."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
+    window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+    out = np.empty((len(frames), BANDS), np.float32)
+    for first in range(0, len(frames), 2000):  # bounded scratch memory
+        spectrum = np.fft.rfft(frames[first : first + 2000] * window, _NFFT)
+        power = spectrum.real**2 + spectrum.imag**2
+        out[first : first + 2000] = np.log(power @ _mel_matrix().T + np.float32(1e-7))
+    return out
+
+
+class _Mixer:
+    """Channels to mono. Signs are chosen once, on the first block that holds sound, so that channels of
+    opposite polarity add instead of cancelling; channels as quiet as silence are left out."""
+
+    def __init__(self) -> None:
+        self.weights: F32 | None = None
+
+    def __call__(self, values: F32) -> F32:
+        if values.shape[0] == 1:
+            return values[0]
+        weights = self.weights
+        if weights is None or weights.shape[0] != values.shape[0]:
+            power = np.einsum("cn,cn->c", values, values, dtype=np.float64) / max(values.shape[1], 1)
+            loudest = int(np.argmax(power))
+            if power[loudest] < _SILENT:
+                return values[loudest]
+            shared = values @ values[loudest] / max(values.shape[1], 1)
+            coherence = shared / np.sqrt(np.maximum(power * power[loudest], 1e-30))
+            sign = np.where(coherence < -0.3, -1.0, 1.0)
+            weights = (sign * (power > 1e-4 * power[loudest])).astype(np.float32)
+            weights /= np.abs(weights).sum()
+            self.weights = weights
+        return weights @ values
+
+
+def _mono_blocks(stream: Stream) -> Iterator[tuple[float, F32]]:
+    mixer = _Mixer()
+    for times, values in stream.blocks(_BLOCK, RATE):
+        if values.shape[1]:
+            mono = mixer(values)
+            if not np.isfinite(np.dot(mono, mono)):
+                raise StreamError(
+                    f"Stream {stream.name!r}: NaN or infinite samples near {times[0]:.2f} s; expected finite sound"
+                )
+            yield float(times[0]), mono
+
+
+def hear(stream: Stream) -> Heard:
+    """Decode `stream` once and keep what comparison needs.
+
+    Raises StreamError where the stream is not sound or holds NaN or infinite samples.
+    """
+    if stream.kind != "sound":
+        raise StreamError(f"Stream {stream.name!r}: is {stream.kind}; expected sound")
+    start: float | None = None
+    position = 0  # samples written
+    parts: list[F32] = []
+    spill: Any = None
+    features: list[F32] = []
+    covered: list[tuple[int, int]] = []
+    # Frame k is centred on sample k * hop: the first needs half a window before the start.
+    tail = np.zeros(_WINDOW // 2, np.float32)
+
+    def add(samples: F32) -> None:
+        nonlocal position, spill, tail, parts
+        parts.append(samples)
+        position += len(samples)
+        if position > _KEEP and spill is None:
+            spill = tempfile.TemporaryFile(prefix="avfuse-")  # noqa: SIM115  (lives as long as Heard)
+        if spill is not None:
+            for part in parts:
+                spill.write(np.ascontiguousarray(part, np.float32).data)
+            parts = []
+        tail = np.concatenate([tail, samples])
+        if len(tail) >= _WINDOW:
+            found = log_mel(tail)
+            features.append(found)
+            tail = tail[len(found) * _HOP :]
+
+    for at, mono in _mono_blocks(stream):
+        if start is None:
+            start = at
+        # Gaps become silence on the grid; a run that starts between two samples moves by less than 32 us.
+        first = round((at - start) * RATE)
+        gap = first - position
+        while gap > 0:
+            step = min(gap, RATE * 10)
+            add(np.zeros(step, np.float32))
+            gap -= step
+        mono = mono[max(position - first, 0) :]
+        covered.append((position, position + len(mono)))
+        add(mono)
+    add(np.zeros(_WINDOW, np.float32))
+    count = position - _WINDOW
+    frames = count // _HOP + 1
+    mel = np.concatenate(features)[:frames] if features else np.zeros((0, BANDS), np.float32)
+    active = np.zeros(len(mel), bool)
+    for low, high in covered:
+        active[-(-low // _HOP) : high // _HOP + 1] = True
+    active &= mel.max(axis=1, initial=-np.inf) > np.log(_SILENT * 1e5 + 1e-7) if len(mel) else active
+    if spill is not None:
+        spill.flush()
+    samples = None if spill is not None else np.concatenate(parts)[: max(count, 0)]
+    return Heard(stream.name, start or 0.0, max(count, 0), mel, active, samples, spill)
