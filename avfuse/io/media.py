@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import av
 from av.stream import Disposition
 
 from avfuse.errors import ReadError
-from avfuse.io.decoding import PictureSource, SoundSource, TextSource, opened
+from avfuse.io.decoding import PictureSource, SoundSource, TextSource, frames_of, opened, packets
 from avfuse.io.placing import Findings
 from avfuse.stream import Recording, Stream
 
@@ -120,11 +119,12 @@ def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _
         stream = container.streams[index]
         codec, tags = stream.codec_context.name, {k.lower(): v for k, v in stream.metadata.items()}
         stated = False
-        packets = container.demux(stream)
         frame = None
-        while frame is None and (packet := next(packets, None)) is not None:
+        for packet in packets(container, stream, Findings()):
             stated = stated or packet.has_sidedata("skip_samples")
-            frame = next(iter(_decode(packet)), None)
+            frame = next(iter(frames_of(packet, Findings())), None)
+            if frame is not None:
+                break
         if frame is None:
             return None
         # The decoder's word, not the header's: HE-AAC declares half its rate.
@@ -194,10 +194,3 @@ def _text(path: str, index: int, name: str, length: float, odd: list[str]) -> _T
         return None
     start = float(times[0])
     return _Track(source, start, Stream(name, "text", source, start=start, facts={"codec": codec, "index": index}))
-
-
-def _decode(packet: Any) -> list[Any]:
-    try:
-        return list(packet.decode())
-    except av.error.FFmpegError:
-        return []
