@@ -180,6 +180,7 @@ def test_streams_keep_their_own_starts(source, tmp_path):
     recording = read(path)
     assert recording["picture"].start == 0.0
     assert recording["sound"].start == pytest.approx(0.7, abs=1e-3)
+    assert recording["sound"].duration == pytest.approx(4.0, abs=0.1)
     assert "sound starts 0.700 s after the start of the file" in recording.facts["odd"]
     shifted = subprocess.run(
         [
@@ -201,6 +202,15 @@ def test_streams_keep_their_own_starts(source, tmp_path):
     five = read(tmp_path / "five.mkv")
     assert five.start == 5_000_000_000
     assert five["sound"].start == pytest.approx(0.7, abs=1e-3)
+
+
+def test_a_file_without_a_stated_length_has_one(source, tmp_path):
+    path = tmp_path / "pipe.mkv"
+    command = [source.ffmpeg, "-v", "error", "-i", str(source.path), "-c:a", "flac", "-f", "matroska", "-"]
+    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    with av.open(str(path)) as container:
+        assert not container.duration
+    assert read(path)["sound"].duration == pytest.approx(4.0, abs=0.1)
 
 
 def test_a_change_of_rate_in_mid_file_keeps_rate_and_time(source, tmp_path):

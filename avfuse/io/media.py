@@ -100,18 +100,31 @@ def _track(
         return None
     numbers[kind] = numbers.get(kind, 0) + 1
     name = kind if numbers[kind] == 1 else f"{kind}-{numbers[kind]}"
-    length = _length(container, stream)
+    length = _length(path, container, stream)
     found = {"sound": _sound, "picture": _picture, "text": _text}[kind](path, index, name, length, odd)
     if found is None:
         odd.append(f"{name}: nothing in it can be decoded ({stream.codec_context.name})")
     return found
 
 
-def _length(container: Any, stream: Any) -> float:
-    """Seconds that the container states for the stream; 0 where it states nothing."""
+def _length(path: str, container: Any, stream: Any) -> float:
+    """Seconds of the stream as the container states them, or else as its packets' stamps do."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration else 0.0
+    if container.duration:
+        late = 0.0
+        if stream.start_time is not None and container.start_time is not None:
+            late = float(stream.start_time * stream.time_base) - container.start_time / 1e6
+        return float(container.duration / 1e6 - late)
+    # Files written into a pipe, or by a recorder that lost power, state nothing; demultiplexing alone is quick.
+    first, end = None, 0.0
+    with opened(path) as again:
+        for packet in packets(again, again.streams[stream.index], Findings()):
+            if packet.pts is not None:
+                time = float(packet.pts * packet.time_base)
+                first = time if first is None else first
+                end = max(end, time + float((packet.duration or 0) * packet.time_base))
+    return end - first if first is not None else 0.0
 
 
 def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:
