@@ -142,7 +142,9 @@ def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _
             return None
         # The decoder's word, not the header's: HE-AAC declares half its rate.
         rate, channels = float(frame.sample_rate), frame.layout.nb_channels
-        layout = tuple(channel.name for channel in frame.layout.channels)
+        names = [channel.name for channel in frame.layout.channels]
+        # Plain WAV does not say which channel is which: numbers then.
+        layout = tuple(str(c + 1) if word == "NONE" else word for c, word in enumerate(names))
     priming = 0
     if not stated and codec in _DELAYS:
         words = tags.get("encoder", "").split()
