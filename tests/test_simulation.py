@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from avfuse._kernels import simulation as kernels
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import StreamError, WriteError
+from avfuse.io import read
 from avfuse.simulation import (
     SPEED_OF_SOUND,
     UNRELATED,
@@ -566,6 +567,25 @@ def test_a_film_reads_back_in_time(filmed, suffix, tmp_path):
     assert abs(lag_between(values[0], expected)) < 0.2
     np.testing.assert_allclose(times - times[0], filmed["cam"]["picture"].values.times, atol=1.01 * tick)
     assert abs(first - times[0]) <= tick
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_avfuse_reads_a_film_where_it_was_written(filmed, suffix, tmp_path):
+    recording = read(filmed.write(tmp_path, suffixes={"cam": suffix})["cam"])
+    sound, picture = recording["sound"], recording["picture"]
+    assert abs(sound.start_time) < 1 / 48000
+    assert abs(picture.start_time) < 1e-3
+    _, values = next(sound.blocks(10.0))
+    assert abs(lag_between(values[0], filmed["cam"]["sound"].values[0])) < 0.2
+
+
+def test_opus_packets_fall_on_whole_milliseconds(filmed, tmp_path):
+    path = filmed.write(tmp_path, suffixes={"cam": ".mkv"})["cam"]
+    with av.open(str(path)) as container:
+        stamps = [(frame.pts * frame.time_base, frame.samples) for frame in container.decode(audio=0)]
+    # Presented time 0 is half a millisecond into the file; the first frame is shorter by what is skipped.
+    ends = np.cumsum([samples for _, samples in stamps]) / 48000.0
+    np.testing.assert_allclose([float(t) for t, _ in stamps[1:]], 0.0005 + ends[:-1], atol=1e-9)
 
 
 @pytest.mark.parametrize(

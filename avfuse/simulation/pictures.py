@@ -194,8 +194,11 @@ class Film:
                 cv2.addWeighted(image, 1.0 - 0.85 * lit, np.full_like(image, 255), 0.85 * lit, 0.0), np.uint8
             )
         label = f"{index:05d}  {time:8.3f} s"
-        cv2.putText(image, label, (12, self.camera.height - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4, 16)
-        cv2.putText(image, label, (12, self.camera.height - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, 16)
+        part = self.camera.width / 640.0
+        left, below = round(12 * part), self.camera.height - round(14 * part)
+        box = (round(6 * part), below - round(20 * part)), (round(190 * part), below + round(8 * part))
+        cv2.rectangle(image, *box, (20, 20, 20), -1)
+        cv2.putText(image, label, (left, below), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * part, (255, 255, 255), 1, 16)
         return image
 
     @property

@@ -164,11 +164,11 @@ def _decay_time(size: Place) -> float:
     The energy that arrives from a direction decays with the walls it meets, |cos| / length of each axis per
     metre; their mean over all directions is the decay of the room (Lehmann and Johansson 2008, eq. 12-15).
     """
-    height = (np.arange(64) + 0.5) / 64
-    angle = (np.arange(64) + 0.5) / 64 * np.pi / 2
+    height = (np.arange(24) + 0.5) / 24
+    angle = (np.arange(24) + 0.5) / 24 * np.pi / 2
     across = np.sqrt(1.0 - height**2)[:, None]
     hits = height[:, None] / size[2] + across * (np.cos(angle) / size[0] + np.sin(angle) / size[1])
-    reach = np.linspace(0.0, 12.0 * max(size), 600)
+    reach = np.linspace(0.0, 12.0 * max(size), 240)
     left = np.array([np.mean(np.exp(-hits * r) / hits) for r in reach])
     level = 10.0 * np.log10(left / left[0])
     at_5, at_25 = np.interp([5.0, 25.0], -level, reach)
