@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Seconds = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def locate(times, origin, rate, skipped, n, taps, phases):
+def locate(
+    times: Seconds, origin: float, rate: float, skipped: int, n: int, taps: int, phases: int
+) -> tuple[Indices, Indices, NDArray[np.float64]]:
     """First sample, phase row and weight of the next row for `_kernels.resampling.interpolated`.
 
     times: (m,) float64 seconds. The sound has n samples, the first of them number `skipped` of a run whose sample 0

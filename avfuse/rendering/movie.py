@@ -147,7 +147,8 @@ class MovieFile:
             streams: list[Packets] = []
             for picture, video in zip(self.pictures, videos, strict=True):
                 cut = Cut(self.start, self.length, float(video.time_base), hides)
-                streams.append(reencoded(picture, video, cut) if reencode else copied(picture, video, cut, self._note))
+                make = reencoded if reencode else copied
+                streams.append(make(picture, video, cut, self._note))
             for sound, audio in zip(placed, audios, strict=True):
                 streams.append(self._encoded_sound(sound, audio))
             for time, packet in heapq.merge(*streams, key=lambda item: item[0]):

@@ -23,6 +23,8 @@ import numpy as np
 
 from avfuse.clock import ClockMap
 from avfuse.errors import ReadError
+from avfuse.io.decoding import decoded
+from avfuse.io.placing import Findings
 from avfuse.rendering.placing import Clock
 
 TICK = Fraction(1, 90000)  # of MP4 and MOV: 11 us, and two hours still fit a 32-bit header
@@ -121,7 +123,7 @@ def copied(picture: Picture, out: Any, cut: Cut, note: Note) -> Packets:
     Raises CannotCopyError where the source's packets do not say when they are shown.
     """
     begin = max(0.0, without_holes(picture.clock)(picture.start) - cut.start)
-    packets = _from_the_beginning(_timed(picture, cut), begin, cut, note)
+    packets = _from_the_beginning(_timed(picture, cut, note), begin, cut, note)
     packets = _until_the_end(packets, begin, cut, note)
     base, last = out.time_base, -(1 << 62)
     for timed in packets:
@@ -137,7 +139,7 @@ def copied(picture: Picture, out: Any, cut: Cut, note: Note) -> Packets:
         yield timed.decoded, packet
 
 
-def _timed(picture: Picture, cut: Cut) -> Iterator[_Timed]:
+def _timed(picture: Picture, cut: Cut, note: Note) -> Iterator[_Timed]:
     place = without_holes(picture.clock)
 
     def placed(stamp: int, base: Fraction) -> float:
@@ -146,7 +148,7 @@ def _timed(picture: Picture, cut: Cut) -> Iterator[_Timed]:
     # Matroska stores no decoding times, and FFmpeg does not guess those of the first few packets.
     waiting: list[Any] = []
     decoded = -math.inf
-    for packet in _packets(picture):
+    for packet in _packets(picture, note):
         base = packet.time_base
         if packet.dts is None and decoded == -math.inf:
             waiting.append(packet)
@@ -162,11 +164,19 @@ def _timed(picture: Picture, cut: Cut) -> Iterator[_Timed]:
         yield _Timed(packet, *[placed(packet.pts, packet.time_base)] * 2)
 
 
-def _packets(picture: Picture) -> Iterator[Any]:
+def _packets(picture: Picture, note: Note) -> Iterator[Any]:
     with opened(picture.source) as container:
         track = container.streams[picture.index]
         reorders = bool(getattr(track.codec_context, "has_b_frames", False))
-        for packet in container.demux(track):
+        packets = container.demux(track)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                note("its picture breaks off where the file is damaged")
+                return
+            if packet is None:
+                return
             if packet.size == 0:
                 continue
             if packet.pts is None:
@@ -269,11 +279,11 @@ def add_encoder(container: Any, picture: Picture) -> Any:
     return out
 
 
-def reencoded(picture: Picture, out: Any, cut: Cut) -> Packets:
+def reencoded(picture: Picture, out: Any, cut: Cut, note: Note) -> Packets:
     """The track decoded and encoded again: pictures at their exact times, none before the cut or after the end."""
     base = out.codec_context.time_base
     last = -1
-    for shown, frame in _on_timeline(picture, cut):
+    for shown, frame in _on_timeline(picture, cut, note):
         pts = round(shown / base)
         if pts <= last:
             continue  # two pictures within one tick
@@ -287,14 +297,14 @@ def reencoded(picture: Picture, out: Any, cut: Cut) -> Packets:
         yield cut.length, packet
 
 
-def _on_timeline(picture: Picture, cut: Cut) -> Iterator[tuple[float, Any]]:
+def _on_timeline(picture: Picture, cut: Cut, note: Note) -> Iterator[tuple[float, Any]]:
     """`(seconds, frame)` of what is shown from 0 to the cut's length; frames in holes of the clock are left out."""
     before: Any = None
     with opened(picture.source) as container:
         track: Any = container.streams[picture.index]
         track.thread_type = "AUTO"
-        frames: Iterator[Any] = container.decode(track)
-        for frame in frames:
+        findings = Findings()
+        for frame in decoded(container, track, findings):
             if frame.pts is None:
                 continue
             own = float(frame.pts * frame.time_base) - picture.zero
@@ -308,8 +318,10 @@ def _on_timeline(picture: Picture, cut: Cut) -> Iterator[tuple[float, Any]]:
                 yield 0.0, before
             before = None
             if shown >= cut.length - cut.near:
-                return
+                break
             yield max(0.0, shown), frame
+        if findings.corrupt_packets:
+            note(f"{findings.corrupt_packets} damaged packets of its picture are left out")
 
 
 def _upright(frame: Any) -> Any:

@@ -59,6 +59,10 @@ class _Run:
     def end(self) -> float:
         return self._origin + self._samples / self._rate
 
+    @property
+    def is_forgotten(self) -> bool:
+        return not self._blocks
+
     def append(self, values: Sound) -> None:
         self._blocks.append(values)
         self._samples += int(values.shape[1])
@@ -127,7 +131,7 @@ class _Window:
         self._forget_before(first)
         while self._read_until < last and self._pull():
             self._forget_before(first)
-        parts = [run.at(times) for run in self._runs if run.end > first]
+        parts = [run.at(times) for run in self._runs if not run.is_forgotten]
         return sum(parts[1:], start=parts[0]) if parts else np.zeros((self.channels, times.size), np.float32)
 
     def _forget_before(self, time: float) -> None:
@@ -172,4 +176,6 @@ class PlacedSound:
             parts.append(values if values.shape[0] else np.zeros((1, k.size), np.float32))
             self._done += k.size
             count -= k.size
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)

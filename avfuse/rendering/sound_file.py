@@ -11,7 +11,7 @@ from avfuse.rendering.progress import Progress
 from avfuse.rendering.wav import wav_header, wav_size, write_samples
 from avfuse.stream import Stream
 
-_BLOCK = 4.0  # seconds of sound in memory
+_BLOCK = 1.0  # seconds of sound in memory
 
 
 @dataclass(eq=False)
