@@ -579,6 +579,15 @@ def test_avfuse_reads_a_film_where_it_was_written(filmed, suffix, tmp_path):
     assert abs(lag_between(values[0], filmed["cam"]["sound"].values[0])) < 0.2
 
 
+def test_written_pictures_keep_their_colours(filmed, tmp_path):
+    film = filmed["cam"]["picture"].values
+    with av.open(str(filmed.write(tmp_path)["cam"])) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(images) == len(film.times)
+    for k in (0, 20, 60):
+        assert np.mean(np.abs(images[k].astype(float) - film.frame(k))) < 6.0
+
+
 def test_opus_packets_fall_on_whole_milliseconds(filmed, tmp_path):
     path = filmed.write(tmp_path, suffixes={"cam": ".mkv"})["cam"]
     with av.open(str(path)) as container:
