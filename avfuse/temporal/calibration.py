@@ -12,16 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Conditional logit over the lobes of one correlation: heights of the plain, the onset-weighted and the band-wise
-# onset-weighted correlation against their maxima, and whether the lobe is inverted.
-LOBE_WEIGHTS = np.array([0.0, 8.5, 1.5, -4.6])
+# onset-weighted correlation against their maxima, and whether the lobe is inverted. The peakier the plain
+# correlation, the less room for doubt.
+LOBE_WEIGHTS = np.array([0.0, 4.5, 5.8, -5.0])
+LOBE_PEAKINESS = 0.28
 
 # Logit of a match: constant, log of the peak over its null, share of the time that takes part.
 MATCH_WEIGHTS = np.array([-8.0, 6.0, 4.0])
 
 
-def lobe_probabilities(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probability of each lobe, `(lobes,)`, from `(lobes, 4)` features; they sum to 1."""
-    score = features @ LOBE_WEIGHTS
+def lobe_probabilities(features: NDArray[np.float64], peakiness: float) -> NDArray[np.float64]:
+    """Probability of each lobe, `(lobes,)`, from `(lobes, 4)` features; they sum to 1.
+
+    peakiness: highest value of the plain correlation over its root mean square.
+    """
+    score = features @ LOBE_WEIGHTS * math.exp(LOBE_PEAKINESS * (math.log(peakiness) - 2.5))
     p = np.exp(score - score.max())
     return np.asarray(p / p.sum())
 

@@ -9,6 +9,7 @@ other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ def _smooth(values: F32, seconds: float) -> F32:
     np.cumsum(values, axis=0, out=total[1:])
     low = np.maximum(np.arange(len(values)) - half, 0)
     high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+    mean: F32 = ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+    return mean
 
 
 def normalise(heard: Heard) -> F32:
@@ -53,11 +55,11 @@ def normalise(heard: Heard) -> F32:
     if not len(mel):
         return mel
     floor = np.float32(np.log(1e-7))
-    mel = np.where(active[:, None], mel, floor)
+    mel = np.where(active[:, None], mel, floor).astype(np.float32)
     centred = mel - _smooth(mel, _LOCAL)
     deviation = np.sqrt(_smooth(centred * centred, _WIDE))
     # A band that only hisses deviates by about 0.3: do not blow its noise up further.
-    out = centred / np.maximum(deviation, 0.15)
+    out: F32 = (centred / np.maximum(deviation, 0.15)).astype(np.float32)
     # Nothing but an edge of silence should ever dominate.
     np.clip(out, -4, 4, out=out)
     out[~active] = 0
@@ -144,7 +146,7 @@ def search(reference: Heard, moving: Heard, *, low: float, high: float, count: i
     bounds = np.linspace(0, len(b), pieces + 1).astype(int)
     index = _Reference(a, int(np.diff(bounds).max()))
     points: list[tuple[int, float, float, float]] = []  # (piece, centre, lag, score)
-    for piece, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for piece, (first, last) in enumerate(pairwise(bounds)):
         segment = b[first:last]
         if not np.any(segment):
             continue

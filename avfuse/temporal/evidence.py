@@ -8,6 +8,7 @@ spectra (PHAT: Knapp and Carter 1976, eq. 29) are summed in groups of half a sec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def choose_windows(reference: Heard, moving: Heard, line: Line) -> list[Window]:
     count = int(_WINDOW * RATE)
     edges = np.linspace(first, last, _WINDOWS + 1).astype(int)
     found = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         starts = np.arange(start, max(end - count, start) + 1, RATE)
         found.append((int(starts[np.argmax([_liveliness(reference, moving, line, s, count) for s in starts])]), count))
     return found
@@ -130,16 +131,9 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -
             null.append(cross_groups(x, shifted, late, group, groups)[0])
         frames = np.bincount(group)
         parts.append((np.bincount(group, times) / frames, frames, *sums, np.array(null)))
-    times, frames, phat, cross, power_x, power_y, null = (list(column) for column in zip(*parts, strict=True))
+    columns = list(zip(*parts, strict=True))
     return Evidence(
-        line,
-        np.concatenate(times),
-        np.concatenate(frames),
-        np.concatenate(phat),
-        np.concatenate(cross),
-        np.concatenate(power_x),
-        np.concatenate(power_y),
-        np.concatenate(null, axis=1),
+        line, *(np.concatenate(column) for column in columns[:-1]), null=np.concatenate(columns[-1], axis=1)
     )
 
 

@@ -131,13 +131,13 @@ class Lobe:
     fine: float
 
 
-def find_lobes(plain: F32, broad: F32, fine: F32, most: int = 12) -> list[Lobe]:
+def find_lobes(plain: F32, broad: F32, fine: F32, most: int = 16) -> list[Lobe]:
     """Local maxima of any of three correlation functions on LAGS, strongest first."""
     stacks = [c / max(float(np.abs(c).max()), 1e-12) for c in (plain, broad, fine)]
     places: list[int] = []
     for c in stacks:
         size = np.abs(c)
-        top = np.flatnonzero((size[1:-1] >= size[:-2]) & (size[1:-1] > size[2:]) & (size[1:-1] > 0.35)) + 1
+        top = np.flatnonzero((size[1:-1] >= size[:-2]) & (size[1:-1] > size[2:]) & (size[1:-1] > 0.3)) + 1
         places.extend(int(k) for k in top)
     total = sum(np.abs(c) for c in stacks)
     places.sort(key=lambda k: -float(total[k]))

@@ -101,20 +101,23 @@ class _Mixer:
 
     def __call__(self, values: F32) -> F32:
         if values.shape[0] == 1:
-            return values[0]
+            only: F32 = values[0]
+            return only
         weights = self.weights
         if weights is None or weights.shape[0] != values.shape[0]:
             power = np.einsum("cn,cn->c", values, values, dtype=np.float64) / max(values.shape[1], 1)
             loudest = int(np.argmax(power))
             if power[loudest] < _SILENT:
-                return values[loudest]
+                quiet: F32 = values[loudest]
+                return quiet
             shared = values @ values[loudest] / max(values.shape[1], 1)
             coherence = shared / np.sqrt(np.maximum(power * power[loudest], 1e-30))
             sign = np.where(coherence < -0.3, -1.0, 1.0)
             weights = (sign * (power > 1e-4 * power[loudest])).astype(np.float32)
             weights /= np.abs(weights).sum()
             self.weights = weights
-        return weights @ values
+        mixed: F32 = weights @ values
+        return mixed
 
 
 def _mono_blocks(stream: Stream) -> Iterator[tuple[float, F32]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.temporal.coarse import Line
-from avfuse.temporal.evidence import BINS, FRAME, Evidence
+from avfuse.temporal.evidence import BINS, Evidence
 from avfuse.temporal.hearing import RATE
 
 F64 = NDArray[np.float64]
@@ -27,15 +27,17 @@ _WORTH = 0.52
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift).
+    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift), noise alone.
 
     coherence: mean magnitude-squared coherence where it was weighted. drift_known: drift was estimated.
+    band_scatter: seconds by which bands of 125 Hz disagree about the lag. residuals: `(groups,)` seconds.
     """
 
     line: Line
     cov: F64
     coherence: float
     drift_known: bool
+    band_scatter: float
     residuals: F64
 
 
@@ -113,16 +115,23 @@ def _finish(
     ones = np.stack([np.ones_like(lateness), lateness], axis=1)
     information = np.einsum("gb,gi,gj->ij", bend, ones, ones)
     inverse = np.linalg.pinv(information, rcond=1e-18)
-    by_time = slope.sum(axis=1)[:, None] * ones
-    by_band = np.einsum("gb,gi->bi", slope, ones)
-    single = np.einsum("gb,gi,gj->ij", slope**2, ones, ones)
-    meat = by_time.T @ by_time + by_band.T @ by_band - single
-    cov = inverse @ np.where(np.diag(np.diag(meat)) > 0, meat, single) @ inverse
-    per_group = slope.sum(axis=1) / np.maximum(bend.sum(axis=1), 1e-30)
+    # What scatters from one half second and band to the next is noise.
+    cov = inverse @ np.einsum("gb,gi,gj->ij", slope**2, ones, ones) @ inverse
+    # Reflections bend the phase of each band alike at all times: what is left there tells of reverberation.
+    band_bend = np.maximum(bend.sum(axis=0), 1e-30)
+    band_lag = slope.sum(axis=0) / band_bend
+    time_bend = np.maximum(bend.sum(axis=1), 1e-30)
     line = evidence.line
     sharp = Line(line.lag + line.drift * (centre - line.centre) + lag, line.drift + drift, centre, line.score)
     gamma2 = _squared_coherence(weight / np.maximum(evidence.frames[:, None], 1))
-    return Refined(sharp, cov, float(np.average(gamma2, weights=weight + 1e-30)), with_drift, per_group)
+    return Refined(
+        sharp,
+        cov,
+        float(np.average(gamma2, weights=weight + 1e-30)),
+        with_drift,
+        float(np.sqrt(np.average(band_lag**2, weights=band_bend))),
+        slope.sum(axis=1) / time_bend,
+    )
 
 
 def _squared_coherence(ratio: F64) -> F64:

@@ -32,6 +32,7 @@ SHORTEST = 1.0  # seconds of sound that can be placed
 _CLEAR = 6.0  # peaks over their null that need no second search
 _RIVAL = 0.5  # share of the best line's height and score from which another line is a rival
 _ACCEPT = 0.98
+_SAME = 0.8e-3  # seconds
 _DRIFT_UNKNOWN = 10e-6
 
 
@@ -80,7 +81,7 @@ def compare(reference: Heard, moving: Heard, *, max_offset: float | None = None,
         raise StreamError(f"spacing is {spacing!r} m; expected a number of metres, 0 or more")
     span = (moving.start, moving.start + moving.duration)
     for role, heard in (("reference", reference), ("moving", moving)):
-        reason = _nothing_to_hear(heard)
+        reason = nothing_to_hear(heard)
         if reason is not None:
             return ClockEstimate("degenerate", message=f"{role} sound {reason}", span=span, evidence=("sound",))
     # Always search the shorter in the longer: swapping the two then gives exactly the inverse.
@@ -97,7 +98,8 @@ def _size(heard: Heard) -> tuple[int, float, float]:
     return heard.count, float(np.abs(heard.features).sum(dtype=np.float64)), heard.start
 
 
-def _nothing_to_hear(heard: Heard) -> str | None:
+def nothing_to_hear(heard: Heard) -> str | None:
+    """Why this sound cannot be placed at all, or None."""
     if heard.duration < SHORTEST:
         return f"lasts {heard.duration:.2f} s; at least {SHORTEST:g} s are needed"
     if np.count_nonzero(heard.active) < 50:
@@ -128,9 +130,11 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     windows = choose_windows(a, b, line)
     sharp = gather(a, b, line, windows)
     onsets = [correlation(s) for s in gather_onsets(a, b, line, windows)]
-    lobes = find_lobes(correlation(sharp.phat.sum(axis=0)), onsets[1], onsets[2])
+    plain = correlation(sharp.phat.sum(axis=0))
+    peakiness = float(np.abs(plain).max() / np.sqrt(np.mean(plain**2)))
+    lobes = find_lobes(plain, onsets[1], onsets[2])
     features = np.array([[p.plain, p.broad, p.fine, float(p.sign < 0)] for p in lobes])
-    probabilities = calibration.lobe_probabilities(features)
+    probabilities = calibration.lobe_probabilities(features, peakiness)
     order = np.argsort(-probabilities)
     share = _taking_part(sharp, lobes[order[0]].lag, lobes[order[0]].sign)
     match = calibration.match_probability(best.focused.peak, share)
@@ -147,6 +151,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         "share": share,
         "coarse": best.line.score,
         "match": match,
+        "peakiness": peakiness,
         "lobes": features,
         "lobe_lags": np.array([p.lag for p in lobes]),
         "overlap": meeting(a, b, line),
@@ -155,13 +160,16 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     if match < 0.5:
         return ClockEstimate(
             "no_match",
-            message="both hold sound, but nothing in it is shared; check that they recorded the same event at the same time",
+            message="both hold sound, but nothing in it is shared; "
+            "check that they recorded the same event at the same time",
             confidence=1 - match,
             evidence=("sound",),
             diagnostics=diagnostics,
         )
     chosen = lobes[order[0]]
-    near = np.array([abs(p.lag - chosen.lag) < 2e-4 for p in lobes])
+    # Lobes closer than a millisecond are one answer: which of them it is goes into the standard deviation.
+    shifts = np.array([p.lag - chosen.lag for p in lobes])
+    near = np.abs(shifts) < _SAME
     lobe = float(probabilities[near].sum())
     confidence = match * lobe / (1 + len(rivals))
     start = Line(line.lag + chosen.lag, line.drift, line.centre, line.score)
@@ -169,7 +177,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     diagnostics["lobe"] = lobe
     estimate = _estimate(a, b, refined, spacing, diagnostics)
     if confidence >= _ACCEPT:
-        return replace(estimate, confidence=confidence, diagnostics=diagnostics)
+        return replace(estimate, confidence=confidence)
     return replace(
         estimate,
         status="ambiguous",
@@ -263,7 +271,14 @@ def _estimate(a: Heard, b: Heard, refined: Refined, spacing: float, diagnostics:
         back @ cov @ back.T,
         drift_known=refined.drift_known,
         evidence=("sound",),
-        diagnostics=diagnostics | {"middle": middle, "coherence": refined.coherence},
+        diagnostics=diagnostics
+        | {
+            "middle": middle,
+            "coherence": refined.coherence,
+            "band_scatter": refined.band_scatter,
+            "noise_cov": refined.cov,
+            "centre_lag": line.lag,
+        },
     )
 
 
@@ -278,7 +293,6 @@ def _candidates(
             float(p) / (1 + len(rivals)),
         )
         for shift, p in zip(shifts, probabilities, strict=True)
-        if p > 0.003
     ]
     for t in rivals:
         other = t.focused.line

@@ -1,0 +1,241 @@
+"""Recordings -> pairwise evidence -> one consistent Alignment."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, Node, RecordingFacts, reference_estimate
+from avfuse.clock import ClockMap
+from avfuse.errors import StreamError
+from avfuse.stream import Recording
+from avfuse.temporal.hearing import Heard, hear
+from avfuse.temporal.solve import solve_clocks
+from avfuse.temporal.sound import compare, nothing_to_hear
+
+Progress = Callable[[float, str], None]
+_DECODING = 0.7  # share of the work that reading usually is
+
+
+def align(
+    recordings: Sequence[Recording | str | os.PathLike[str]],
+    *,
+    reference: str | os.PathLike[str] | None = None,
+    max_offset: float | None = None,
+    spacing: float = 0.0,
+    progress: Progress | None = None,
+) -> Alignment:
+    """Put recordings of one event on one timeline.
+
+    recordings: two or more `Recording`s or paths; their order never matters.
+    reference: name or path of the recording whose clock the others map to; None takes the longest of the
+        largest group that belongs together, ties by name.
+    max_offset: seconds that any two recordings start apart at most; None searches everything.
+    spacing: metres that the devices stood apart at most. Clocks are aligned as sound was heard, and sound
+        takes 2.9 ms for a metre; with `spacing` the standard deviations include what that can do.
+    progress: called with (share done, what is being done).
+    Raises StreamError for fewer than two recordings or an unknown reference, ReadError for files that cannot
+    be read. A recording that cannot be placed is no error: its clock says why.
+    """
+    named = _named(recordings)
+    chosen = None if reference is None else _find(reference, named)
+    tell = progress or (lambda share, text: None)
+    heard = _hear_all(named, tell)
+    estimates = _compare_all(heard, max_offset, spacing, tell)
+    edges = [
+        ClockEdge((a, heard[a].name), (b, heard[b].name), e.clock, e.cov, e.confidence, "sound")
+        for (a, b), e in estimates.items()
+        if isinstance(e.clock, ClockMap) and e.cov is not None
+    ]
+    root = chosen or _default_reference(named, heard, edges)
+    island_roots = _island_references(root, named, heard, edges)
+    solved = solve_clocks(edges, references=[(name, heard[name].name) for name in island_roots])
+    clocks: dict[str, ClockEstimate] = {}
+    for name in [root, *sorted(set(named) - {root})]:
+        node: Node = (name, heard[name].name) if name in heard else (name, "")
+        clocks[name] = _clock_of(name, node, root, solved, estimates, heard, named)
+    tell(1.0, "done")
+    return Alignment(
+        root,
+        clocks,
+        facts={name: RecordingFacts.of(named[name]) for name in clocks},
+        recordings={name: named[name] for name in clocks},
+    )
+
+
+def _named(recordings: Sequence[Recording | str | os.PathLike[str]]) -> dict[str, Recording]:
+    """Recordings by name: the stem, where stems collide the whole file name, then with a number."""
+    if isinstance(recordings, str | os.PathLike | Recording) or len(recordings) < 2:
+        raise StreamError("align: needs at least two recordings; got one")
+    from avfuse.io import read
+
+    opened = [r if isinstance(r, Recording) else read(r) for r in recordings]
+    # Sorted, so that numbers do not depend on the order of the arguments.
+    opened.sort(key=lambda r: (r.name, r.source or ""))
+    stems = Counter(r.name for r in opened)
+    names = [Path(r.source).name if stems[r.name] > 1 and r.source else r.name for r in opened]
+    taken: dict[str, Recording] = {}
+    for name, recording in zip(names, opened, strict=True):
+        unique, number = name, 2
+        while unique in taken or (unique != name and unique in names):
+            unique, number = f"{name}-{number}", number + 1
+        taken[unique] = replace(recording, name=unique)
+    return taken
+
+
+def _find(reference: str | os.PathLike[str], named: Mapping[str, Recording]) -> str:
+    text = os.fspath(reference)
+    if text in named:
+        return text
+    for name, recording in named.items():
+        if recording.source is not None and (
+            recording.source == text or os.path.abspath(recording.source) == os.path.abspath(text)
+        ):
+            return name
+    raise StreamError(f"reference {text!r}: no such recording; expected one of {', '.join(named)}, or its path")
+
+
+def _hear_all(named: Mapping[str, Recording], tell: Progress) -> dict[str, Heard]:
+    """The first sound stream of each recording that holds anything, or the first one."""
+    found: dict[str, Heard] = {}
+    names = [name for name, recording in named.items() if recording.of_kind("sound")]
+    with ThreadPoolExecutor(2) as pool:
+        for k, (name, heard) in enumerate(zip(names, pool.map(lambda n: _hear(named[n]), names), strict=True)):
+            found[name] = heard
+            tell(_DECODING * (k + 1) / len(names), f"heard {name}")
+    return found
+
+
+def _hear(recording: Recording) -> Heard:
+    first: Heard | None = None
+    for stream in recording.of_kind("sound"):
+        heard = hear(stream)
+        if nothing_to_hear(heard) is None:
+            return heard
+        first = first or heard
+    assert first is not None  # only recordings with sound come here
+    return first
+
+
+def _compare_all(
+    heard: Mapping[str, Heard], max_offset: float | None, spacing: float, tell: Progress
+) -> dict[tuple[str, str], ClockEstimate]:
+    pairs = list(combinations(sorted(heard), 2))
+    found = {}
+    for k, (a, b) in enumerate(pairs):
+        found[a, b] = compare(heard[a], heard[b], max_offset=max_offset, spacing=spacing)
+        tell(_DECODING + (1 - _DECODING) * (k + 1) / len(pairs), f"compared {a} and {b}")
+    return found
+
+
+def _groups(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str]]:
+    group = {name: {name} for name in names}
+    for e in edges:
+        a, b = group[e.reference[0]], group[e.moving[0]]
+        if a is not b:
+            a |= b
+            for name in b:
+                group[name] = a
+    return list({id(g): g for g in group.values()}.values())
+
+
+def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]) -> str:
+    usable = [n for n, h in heard.items() if nothing_to_hear(h) is None] or list(named)
+    groups = _groups(list(named), edges)
+
+    def rank(name: str) -> tuple[int, float, str]:
+        size = next(len(g) for g in groups if name in g)
+        return (-size, -named[name].duration, name)
+
+    return min(usable, key=rank)
+
+
+def _island_references(
+    root: str, named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]
+) -> list[str]:
+    """The reference of every group: the chosen one for its own, elsewhere the longest, ties by name."""
+    groups = _groups([n for n in named if n in heard], edges)
+    return [root if root in g else min(g, key=lambda n: (-named[n].duration, n)) for g in groups]
+
+
+def _clock_of(
+    name: str,
+    node: Node,
+    root: str,
+    solved: Mapping[Node, ClockEstimate],
+    estimates: Mapping[tuple[str, str], ClockEstimate],
+    heard: Mapping[str, Heard],
+    named: Mapping[str, Recording],
+) -> ClockEstimate:
+    span = (0.0, named[name].duration)
+    if name == root:
+        return reference_estimate(root, named[name].duration)
+    if node in solved:
+        found = replace(solved[node], span=span)
+        if found.status == "reference" or found.reference != root:
+            found = replace(
+                found,
+                message=f"shares nothing with {root}; forms a group of its own, on the clock of {found.reference}",
+            )
+        drift_known = found.drift_std is not None and found.drift_std < 20e-6
+        return found if drift_known else replace(found, drift_known=False)
+    if name not in heard:
+        kinds = ", ".join(s.kind for s in named[name].streams) or "no streams"
+        return ClockEstimate(
+            "degenerate", message=f"has no sound (only {kinds}); nothing to compare", span=span, reference=root
+        )
+    return replace(_refusal(name, root, solved, estimates, heard), span=span, reference=root, evidence=("sound",))
+
+
+def _refusal(
+    name: str,
+    root: str,
+    solved: Mapping[Node, ClockEstimate],
+    estimates: Mapping[tuple[str, str], ClockEstimate],
+    heard: Mapping[str, Heard],
+) -> ClockEstimate:
+    """Why `name` has no place: its most telling comparison, first with the reference, then with any other."""
+    own = nothing_to_hear(heard[name])
+    if own is not None:
+        return ClockEstimate("degenerate", message=f"its sound {own}")
+    ranked: list[tuple[int, float, str, ClockEstimate]] = []
+    for (a, b), e in estimates.items():
+        if name not in (a, b):
+            continue
+        other = b if a == name else a
+        onto = ClockMap() if other == root else _map_to_root(other, root, solved, heard)
+        if e.status == "ambiguous" and onto is not None:
+            # Comparisons are stored as reference a, moving b.
+            maps = [c.map if b == name else c.map.inverse() for c in e.candidates]
+            candidates = tuple(
+                Candidate(m.offset, m.drift, c.confidence)
+                for c, inner in zip(e.candidates, maps, strict=True)
+                for m in [onto @ inner]
+            )
+            ranked.append((0 if other == root else 1, -e.confidence, other, replace(e, candidates=candidates)))
+        elif e.status in ("no_match", "degenerate") and other == root:
+            ranked.append((2, -e.confidence, other, e))
+    if not ranked:
+        return ClockEstimate("no_match", message=f"shares nothing with {root} or any other recording")
+    rank, _, other, best = min(ranked, key=lambda r: r[:3])
+    message = best.message
+    if best.status == "degenerate":
+        best = replace(best, status="no_match")
+        message = f"cannot be compared with {other}: {message}"
+    elif rank == 1:
+        message = f"against {other}: {message}"
+    return replace(best, message=message)
+
+
+def _map_to_root(
+    other: str, root: str, solved: Mapping[Node, ClockEstimate], heard: Mapping[str, Heard]
+) -> ClockMap | None:
+    found = solved.get((other, heard[other].name))
+    if found is None or found.reference != root or not isinstance(found.clock, ClockMap):
+        return None
+    return found.clock
