@@ -29,22 +29,21 @@ Open two files of aligned/ side by side in any editor, both at its start: every 
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo made. truth, heard: see `avfuse.reporting.text.print_truth`."""
+    """What the demo made. truth: clock of every recording -> clock of the reference."""
 
     folder: Path
     alignment: Alignment
     truth: dict[str, ClockMap]
-    heard: dict[str, ClockMap]
 
     def print(self, file: IO[str]) -> None:
         from avfuse.reporting.text import print_alignment, print_truth
 
         print_alignment(self.alignment, file)
         file.write("\nBeside the truth, which only a simulation knows, in the middle of each recording:\n\n")
-        print_truth(self.alignment, self.truth, self.heard, file)
+        print_truth(self.alignment, self.truth, file)
         file.write(
-            f"\nSound takes 2.9 ms per metre, so devices at different places hear the event at different times; what\n"
-            f"their distances allow goes into the stated ± with --spacing METRES.\n\n"
+            "\nHere all microphones are 1.4 m from the event. Sound takes 2.9 ms per metre, so that devices at other\n"
+            "distances hear it later: tell how far apart they may be with --spacing METRES, and ± includes that.\n\n"
             f"Look at {self.folder / 'timeline.png'}, and play the files in {self.folder / 'aligned'} side by side.\n"
         )
 
@@ -72,7 +71,6 @@ def run_demo(folder: str | os.PathLike[str], *, progress: Callable[[float, str],
     alignment = align(list(files.values()), progress=stage(0.6, 0.8))
     reference = alignment.reference
     truth = {name: _line(event.truth_between(reference, name)) for name in files}
-    heard = {name: _line(event.acoustic_between(reference, name)) for name in files}
     _write_truth(folder / "truth.json", reference, truth)
     with replacing(folder / "README.txt") as temporary:
         temporary.write_text(_README, encoding="utf-8")
@@ -80,7 +78,7 @@ def run_demo(folder: str | os.PathLike[str], *, progress: Callable[[float, str],
     alignment.render(folder / "aligned", best_sound="recorder", progress=stage(0.8, 0.95))
     stage(0.95, 1.0)(0.0, "drawing the timeline")
     alignment.picture(folder / "timeline.png")
-    return Demo(folder, alignment, truth, heard)
+    return Demo(folder, alignment, truth)
 
 
 def _line(clock: ClockMap | PiecewiseClock) -> ClockMap:

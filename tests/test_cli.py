@@ -430,9 +430,8 @@ def test_the_demo_finds_the_truth(tmp_path: Path) -> None:
     for name, clock in truth["clocks"].items():
         if name != truth["reference"]:
             (segment,) = found["clocks"][name]["segments"]
-            # The devices stand up to 4 m apart.
-            assert segment["offset"] == pytest.approx(clock["offset"], abs=4.0 / 343.0)
-            assert segment["drift"] == pytest.approx(clock["drift"], abs=2e-6)
+            assert segment["offset"] == pytest.approx(clock["offset"], abs=5e-5)
+            assert segment["drift"] == pytest.approx(clock["drift"], abs=1e-6)
     made = {str(p.relative_to(tmp_path / "demo")) for p in (tmp_path / "demo").rglob("*") if p.is_file()}
     assert {"timeline.png", "README.txt", "recordings/cam-a.mp4", "aligned/recorder.wav"} <= made
     assert len([name for name in made if name.startswith("aligned/")]) == 3

@@ -80,10 +80,8 @@ def test_the_truth_is_compared_in_the_middle_of_each_recording() -> None:
     clocks = {"cam": reference_estimate("cam", 60.0), "recorder": estimate(ClockMap(1.0, 1e-5))}
     out = io.StringIO()
     truth = {"cam": ClockMap(), "recorder": ClockMap(0.999, 0.0)}
-    print_truth(Alignment("cam", clocks), truth, truth | {"recorder": ClockMap(1.0025)}, out)
-    row = line_of("recorder", out.getvalue().splitlines())
-    assert "+1.300 ms" in row  # 1 ms of offset and 30 s of 10 ppm
-    assert "+3.500 ms" in row
+    print_truth(Alignment("cam", clocks), truth, out)
+    assert "+1.3000 ms" in line_of("recorder", out.getvalue().splitlines())  # 1 ms of offset and 30 s of 10 ppm
 
 
 @given(st.floats(0.0, 1.0))

@@ -90,7 +90,7 @@ def _drift_std(estimate: ClockEstimate, segment: int) -> float | None:
 def format_offset(offset: float, std: float) -> str:
     """Seconds with as many digits as the first two of `std`."""
     digits = 1 - math.floor(math.log10(std)) if std > 0 and math.isfinite(std) else 5
-    return f"{offset:+.{min(max(digits, 1), 7)}f}"
+    return f"{offset:+.{min(max(digits, 1), 6)}f}"
 
 
 def format_ppm(drift: float, std: float) -> str:
@@ -105,29 +105,25 @@ def format_confidence(confidence: float) -> str:
     return f"{math.floor(confidence * 1e4 + 1e-9) / 1e4:.4f}" if confidence < 1 else "1"
 
 
-def print_truth(
-    alignment: Alignment, truth: Mapping[str, ClockMap], heard: Mapping[str, ClockMap], file: IO[str]
-) -> None:
-    """Estimates beside the truth, in the middle of every recording.
+def print_truth(alignment: Alignment, truth: Mapping[str, ClockMap], file: IO[str]) -> None:
+    """Estimates beside the truth; the error is that of the middle of each recording.
 
-    truth: clock of every recording -> clock of the reference. heard: the same, with the difference in the time
-    that sound took to get to the two devices; that is what can be measured by listening.
+    truth: clock of every recording -> clock of the reference.
     """
-    table = _table("recording", "estimated", "true", "error", "of it sound's way", "drift", "true drift")
+    table = _table("recording", "offset", "true offset", "error", "drift", "true drift")
     for name, clock in truth.items():
         estimate = alignment.clocks[name]
         if estimate.status == "reference":
             continue
         if estimate.clock is None:
-            table.add_row(escape(name), estimate.status, f"{clock.offset:+.6f} s", "", "", "", _ppm(clock.drift))
+            table.add_row(escape(name), estimate.status, f"{clock.offset:+.6f} s", "", "", _ppm(clock.drift))
             continue
         middle, std = (estimate.span[0] + estimate.span[1]) / 2, estimate.std
         table.add_row(
             escape(name),
             f"{format_offset(estimate.offset, std)} s ± {format_std(std)}",
             f"{format_offset(clock.offset, std)} s",
-            f"{float(estimate.map(middle) - clock(middle)) * 1e3:+.3f} ms",
-            f"{float(heard[name](middle) - clock(middle)) * 1e3:+.3f} ms",
+            f"{float(estimate.map(middle) - clock(middle)) * 1e3:+.4f} ms",
             "unknown" if estimate.drift_std is None else f"{format_ppm(estimate.drift, estimate.drift_std)} ppm",
             _ppm(clock.drift),
         )

@@ -19,8 +19,10 @@ RATE = 48000.0
 def demo_event(rng: np.random.Generator | int, *, duration: float = 40.0) -> SimulatedEvent:
     """Three recordings of `duration` seconds (at least 20) of an event, each with a start and a drift of its own.
 
-    `cam-a`: 25 fps, stereo, close. `cam-b`: 30 fps from the other side, farther away, inverted, noisy and with
-    automatic gain. `recorder`: 48 kHz on the table. Drifts are 10-60 ppm. The ball hits the floor at
+    `cam-a`: 25 fps, stereo. `cam-b`: 30 fps from the other side, inverted, noisy and with automatic gain.
+    `recorder`: 48 kHz. All sounds but the murmur come from one vertical line, and the microphones stand 1.4 m
+    around it at one height, so that sound takes equally long to each of them and the clocks alone are the truth.
+    Drifts are 10-60 ppm. The ball hits the floor at
     `event.scene.impacts`; light and beep go on at `event.scene.flashes`.
     """
     rng = np.random.default_rng(rng)
@@ -36,9 +38,9 @@ def demo_event(rng: np.random.Generator | int, *, duration: float = 40.0) -> Sim
     room = Room.with_rt60((8.0, 6.0, 3.0), 0.35, scatter=0.08)
     speaking, bouncing, murmur = for_sounds.spawn(3)
     sources = [
-        SoundSource(speech(duration, RATE, speaking), (3.2, 3.6, 1.5)),
-        SoundSource(impacts(duration, RATE, bouncing, times=hits), (4.0, 3.0, 0.15), gain=0.8),
-        SoundSource(beeps(duration, RATE, times=flashes), (4.3, 3.3, 1.0), gain=0.5),
+        SoundSource(speech(duration, RATE, speaking), (3.2, 2.7, 1.5)),
+        SoundSource(impacts(duration, RATE, bouncing, times=hits), (3.2, 2.7, 0.15), gain=0.8),
+        SoundSource(beeps(duration, RATE, times=flashes), (3.2, 2.7, 1.0), gain=0.5),
         SoundSource(ambience(duration, RATE, murmur), (7.2, 5.4, 2.6), gain=0.1),
     ]
     drifts = for_clocks.uniform(10e-6, 60e-6, 3) * for_clocks.choice([-1.0, 1.0], 3)
@@ -47,11 +49,11 @@ def demo_event(rng: np.random.Generator | int, *, duration: float = 40.0) -> Sim
     clocks = [ClockMap(float(s), float(d)) for s, d in zip(starts, drifts, strict=True)]
     ears = ((-0.08, 0.0, 0.0), (0.08, 0.0, 0.0))
     cam_a = Device(
-        "cam-a", clocks[0], float(lengths[0]), RATE, (4.0, 1.6, 1.5), ears, gain=0.6, snr_db=30.0, ceiling=1.0
+        "cam-a", clocks[0], float(lengths[0]), RATE, (3.2, 1.3023, 1.5), ears, gain=0.6, snr_db=30.0, ceiling=1.0
     )
-    cam_b = Device("cam-b", clocks[1], float(lengths[1]), RATE, (4.6, 5.2, 1.7), gain=0.8, polarity=-1, snr_db=12.0)
+    cam_b = Device("cam-b", clocks[1], float(lengths[1]), RATE, (3.592, 4.044, 1.5), gain=0.8, polarity=-1, snr_db=12.0)
     recorder = Device(
-        "recorder", clocks[2], float(lengths[2]), RATE, (3.4, 2.6, 0.8), gain=0.5, snr_db=45.0, ceiling=1.0
+        "recorder", clocks[2], float(lengths[2]), RATE, (1.856, 2.308, 1.5), gain=0.5, snr_db=45.0, ceiling=1.0
     )
     return simulate(
         duration=duration,
