@@ -318,6 +318,10 @@ def movies(ffmpeg, tmp_path_factory) -> Callable[[str], Path]:
             run("-i", first, "-c", "copy", "-metadata:s:v", "rotate=90", str(path))
         elif name == "surround.mov":
             run(*picture, *sound, "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-ac", "6", str(path))
+        elif name == "surround.mp4":
+            run(*picture, *sound, *h264, "-filter:a", "pan=5.1|FL=c0|FR=0.5*c0", "-c:a", "aac", str(path))
+        elif name == "hevc.mp4":
+            run(*picture, "-c:v", "libx265", "-x265-params", "log-level=none", "-tag:v", "hvc1", str(path))
         elif path.suffix in (".avi", ".mpg"):
             codec = {".avi": "mpeg4", ".mpg": "mpeg2video"}[path.suffix]
             run(*picture, *sound, "-c:v", codec, "-c:a", "mp2", "-g", "50", "-bf", "2", str(path))
@@ -365,6 +369,20 @@ def test_the_containers_that_are_kept_and_those_that_change(movies, tmp_path):
         rendered = render(aligned(read(movies(name))), tmp_path / name)
         assert rendered[0].suffix == suffix
         assert any("written as .mkv" in note for note in rendered.notes) == (Path(name).suffix != suffix)
+
+
+def test_channels_keep_their_places(movies, tmp_path):
+    cam = read(movies("surround.mp4"))
+    again = read(render(aligned(cam), tmp_path)[0])["sound"]
+    # FLAC knows one layout of six channels, and FFmpeg calls its last pair side or back.
+    assert [c.replace("SL", "BL").replace("SR", "BR") for c in again.channels] == list(cam["sound"].channels)
+    assert len(again.channels) == 6
+
+
+def test_a_codec_keeps_the_tag_that_players_know_it_by(movies, tmp_path):
+    (path,) = render(aligned(read(movies("hevc.mp4"))), tmp_path)
+    with av.open(path) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])

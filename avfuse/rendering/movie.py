@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.clock import ClockMap
+from avfuse.errors import WriteError
 from avfuse.rendering.picture import (
     TICK,
     CannotCopyError,
@@ -29,6 +30,7 @@ from avfuse.rendering.picture import (
 )
 from avfuse.rendering.placing import Clock, PlacedSound
 from avfuse.rendering.progress import Progress
+from avfuse.rendering.wav import SPEAKERS
 from avfuse.stream import Stream
 
 _SOUND_BLOCK = 1.0  # seconds that are encoded between packets of the picture
@@ -126,7 +128,12 @@ class MovieFile:
                 self.notes = [*notes, f"picture was encoded again, since {error}"]
             else:
                 return
-        self._write(path, progress, reencode=True)
+        try:
+            self._write(path, progress, reencode=True)
+        except CannotCopyError as error:
+            raise WriteError(
+                f"{self.name}{self.suffix}: its picture can neither be copied nor encoded ({error})"
+            ) from error
 
     def _write(self, path: Path, progress: Progress, *, reencode: bool) -> None:
         hides = self.suffix in (".mp4", ".mov")
@@ -151,9 +158,14 @@ class MovieFile:
                 streams.append(make(picture, video, cut, self._note))
             for sound, audio in zip(placed, audios, strict=True):
                 streams.append(self._encoded_sound(sound, audio))
-            for time, packet in heapq.merge(*streams, key=lambda item: item[0]):
-                out.mux(packet)
-                progress.reached(time)
+            try:
+                for time, packet in heapq.merge(*streams, key=lambda item: item[0]):
+                    out.mux(packet)
+                    progress.reached(time)
+            except av.error.FFmpegError as error:
+                if isinstance(error, OSError):  # a full disk and its like, which the caller knows how to say
+                    raise
+                raise WriteError(f"{self.name}{self.suffix}: FFmpeg could not write it ({error.strerror})") from error
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -196,9 +208,10 @@ def _copy_track(out: Any, picture: Picture) -> Any:
             video = out.add_stream_from_template(track)
         except (ValueError, av.error.FFmpegError) as error:
             raise CannotCopyError(f"{track.codec_context.name} cannot be copied ({error})") from error
-        if source.format.name != out.format.name:
-            # Tags of one container mean nothing in another; 0 lets the muxer choose.
-            video.codec_context.codec_tag = "\0\0\0\0"
+        # Tags of one container mean nothing in another, where 0 lets the muxer choose. Within a family they matter:
+        # Apple's players take HEVC as hvc1 and not as hev1.
+        same = out.format.name in source.format.name.split(",")
+        video.codec_context.codec_tag = track.codec_context.codec_tag if same else "\0\0\0\0"
         video.time_base = TICK
     return video
 
@@ -207,7 +220,7 @@ def _sound_track(out: Any, track: SoundTrack, sound: PlacedSound, suffix: str) -
     codec = _SOUND_CODECS[suffix] if _flac_holds(sound) else "pcm_s24le"
     audio = out.add_stream(codec, rate=sound.rate)
     audio.codec_context.format = "s32"
-    audio.codec_context.layout = _LAYOUTS.get(sound.channels, f"{sound.channels} channels")
+    audio.codec_context.layout = _layout(track.stream.channels, sound.channels)
     audio.codec_context.time_base = Fraction(1, sound.rate)
     if codec == "flac":
         # Blocks of whole milliseconds: Matroska counts in them, and a rounded stamp would blur where the sound lies.
@@ -220,6 +233,15 @@ def _sound_track(out: Any, track: SoundTrack, sound: PlacedSound, suffix: str) -
     # MP4 and MOV keep only the handler's name.
     audio.metadata["title"] = audio.metadata["handler_name"] = track.title
     return audio
+
+
+def _layout(names: tuple[str, ...], channels: int) -> str:
+    """FFmpeg's name for where the channels are; only their number where that is not known."""
+    if channels in _LAYOUTS:
+        return _LAYOUTS[channels]
+    if len(names) == channels and set(names) <= set(SPEAKERS):
+        return "+".join(names)
+    return f"{channels} channels"
 
 
 def _as_24_bit(values: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -20,7 +20,7 @@ _FLOAT = 3
 _EXTENSIBLE = 0xFFFE
 _FLOAT_GUID = struct.pack("<IHH8B", _FLOAT, 0x0000, 0x0010, 0x80, 0x00, 0x00, 0xAA, 0x00, 0x38, 0x9B, 0x71)
 # dwChannelMask bits in the order of the standard, by FFmpeg's names.
-_SPEAKERS = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR")
+SPEAKERS = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR")
 
 
 def wav_size(frames: int, channels: int) -> int:
@@ -50,7 +50,7 @@ def wav_header(frames: int, rate: int, channels: int, speakers: tuple[str, ...] 
 
 
 def _channel_mask(channels: int, speakers: tuple[str, ...]) -> int:
-    bits = [_SPEAKERS.index(name) for name in speakers if name in _SPEAKERS]
+    bits = [SPEAKERS.index(name) for name in speakers if name in SPEAKERS]
     if len(bits) != channels or bits != sorted(set(bits)):
         return 0
     return sum(1 << bit for bit in bits)
