@@ -128,16 +128,19 @@ def _row(name: str, estimate: ClockEstimate, lasts: float) -> _Row:
 
 
 def _figure(panels: list[tuple[str, list[_Row]]]) -> Figure:
-    names = [row.name for _, rows in panels for row in rows]
-    left = 0.35 + 0.075 * min(max(len(name) for name in names), _NAME)  # inches for the names
-    width, right, top, between = 11.0, 3.1, 0.25, 0.85
-    heights = [_ROW * len(rows) for _, rows in panels]
+    rows = [row for _, panel in panels for row in panel]
+    left = 0.35 + 0.075 * min(max(len(row.name) for row in rows), _NAME)  # inches for the names
+    # Inches for the notes, at the widths of an average character of both sizes.
+    titles, details = max(len(row.title) for row in rows), max(len(row.detail) for row in rows)
+    right = 0.4 + max(0.087 * titles, 0.062 * min(details, _NOTE))
+    width, top, between = 11.0, 0.25, 0.85
+    heights = [_ROW * len(panel) for _, panel in panels]
     height = top + sum(heights) + between * (len(panels) - 1) + 0.65
     figure = Figure(figsize=(width, height))
     above = height - top
-    for (title, rows), tall in zip(panels, heights, strict=True):
+    for (title, panel), tall in zip(panels, heights, strict=True):
         box = (left / width, (above - tall) / height, (width - left - right) / width, tall / height)
-        _draw_panel(figure.add_axes(box), title, rows)
+        _draw_panel(figure.add_axes(box), title, panel)
         above -= tall + between
     return figure
 
