@@ -8,7 +8,10 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def cross_groups(x, y, late, group, groups):  # type: ignore[no-untyped-def]
-    """Sums over groups of frames: phase-only cross spectra, cross spectra and powers.
+    """Sums over groups of frames: whitened cross spectra, cross spectra and powers.
+
+    Whitened: phases, weighted by the root of the product of both magnitudes against its mean in that bin, at
+    most 4, so that moments with sound count more than pauses and no moment decides alone.
 
     x, y: `(frames, bins)` complex64 spectra. late: `(frames,)` samples by which y's frame was read too early.
     group: `(frames,)` index below `groups`. Bins are those of a real transform: bin b at pi * b / (bins - 1).
@@ -18,6 +21,14 @@ def cross_groups(x, y, late, group, groups):  # type: ignore[no-untyped-def]
     cross = np.zeros((groups, bins), np.complex64)
     power_x = np.zeros((groups, bins), np.float32)
     power_y = np.zeros((groups, bins), np.float32)
+    usual = np.zeros(bins, np.float32)
+    for k in range(frames):
+        for b in range(bins):
+            u, v = x[k, b], y[k, b]
+            m = (u.real * u.real + u.imag * u.imag) * (v.real * v.real + v.imag * v.imag)
+            usual[b] += np.float32(np.sqrt(np.sqrt(m)))
+    for b in range(bins):
+        usual[b] /= frames
     for k in range(frames):
         g = group[k]
         step = np.exp(-1j * np.pi / (bins - 1) * late[k])
@@ -31,9 +42,9 @@ def cross_groups(x, y, late, group, groups):  # type: ignore[no-untyped-def]
             power_x[g, b] += pu
             power_y[g, b] += pv
             cross[g, b] += p
-            m = pu * pv
+            m = np.float32(np.sqrt(pu * pv))
             if m > 0.0:
-                phat[g, b] += p / np.float32(np.sqrt(m))
+                phat[g, b] += p * (min(np.float32(np.sqrt(m)) / usual[b], np.float32(4.0)) / m)
     return phat, cross, power_x, power_y
 
 

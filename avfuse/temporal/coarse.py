@@ -8,7 +8,7 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -29,13 +29,15 @@ MAX_DRIFT = 200e-6
 class Line:
     """A candidate: t_ref = t_mov + lag + drift * (t_mov - centre), times in seconds of the two `Heard`.
 
-    score: standard deviations above what unrelated features reach at this overlap.
+    score: standard deviations above what unrelated features reach at this overlap; of the waveform's
+        correlation where `wave`.
     """
 
     lag: float
     drift: float
     centre: float
     score: float
+    wave: bool = False
 
 
 def _smooth(values: F32, seconds: float) -> F32:
@@ -137,7 +139,7 @@ def _parabola(scores: F32, k: int) -> float:
     return 0.0 if bend >= 0 else float(np.clip(0.5 * (a - c) / bend, -0.5, 0.5))
 
 
-def search(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 8) -> list[Line]:
+def search(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6) -> list[Line]:
     """Candidates, best first; lags between `low` and `high` seconds of the two `Heard`s' own sample times."""
     a, b = normalise(reference), normalise(moving)
     if len(a) < FRAME_RATE // 2 or len(b) < FRAME_RATE // 2:
@@ -166,7 +168,7 @@ _LONGEST = 300.0  # seconds of sound that the waveform search takes
 _PIECES = 12
 
 
-def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6) -> list[Line]:
+def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 4) -> list[Line]:
     """As `search`, by phase-only correlation of the waveforms of short pieces: for sounds without envelope.
 
     Recordings longer than five minutes are searched in their first five.
@@ -196,7 +198,7 @@ def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float,
         scale = float(np.sqrt(np.mean(values**2))) + 1e-20
         for k in _peaks(values, count, RATE // 100):
             points.append((piece, (start + length / 2) / RATE, float(lag_seconds[k]), float(values[k]) / scale))
-    return _lines(points, len(starts), count)
+    return [replace(line, wave=True) for line in _lines(points, len(starts), count)]
 
 
 def _lines(points: list[tuple[int, float, float, float]], pieces: int, count: int) -> list[Line]:

@@ -28,7 +28,7 @@ _PER_GROUP = 16
 _WHOLE = 90.0  # seconds of overlap up to which everything is used
 _WINDOWS = 30
 _WINDOW = 6.0  # seconds
-_NULL_SHIFTS = (0.31, 0.5, 0.69)
+_NULL_SHIFTS = (0.37, 0.61)
 _ONSET_FRAME = 1024
 _ONSET_HOP = 128
 _ONSET_MEMORY = 0.010  # seconds
@@ -121,19 +121,26 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -
     for window in windows:
         if window[1] < FRAME + 3 * HOP:
             continue
-        x, y, late, times = _paired(reference, moving, line, window, FRAME, HOP)
-        group = np.arange(len(times)) // _PER_GROUP
+        x, y, late, middles = _paired(reference, moving, line, window, FRAME, HOP)
+        group = np.arange(len(middles)) // _PER_GROUP
         groups = int(group[-1]) + 1
         sums = cross_groups(x, y, late, group, groups)
-        null = []
+        shifts = []
         for share in _NULL_SHIFTS:
             shifted = np.roll(y, max(1, int(share * len(y))), axis=0)
-            null.append(cross_groups(x, shifted, late, group, groups)[0])
-        frames = np.bincount(group)
-        parts.append((np.bincount(group, times) / frames, frames, *sums, np.array(null)))
-    columns = list(zip(*parts, strict=True))
+            shifts.append(cross_groups(x, shifted, late, group, groups)[0])
+        counts = np.bincount(group)
+        parts.append((np.bincount(group, middles) / counts, counts, *sums, np.array(shifts)))
+    at, frames, phat, cross, power_x, power_y, null = zip(*parts, strict=True)
     return Evidence(
-        line, *(np.concatenate(column) for column in columns[:-1]), null=np.concatenate(columns[-1], axis=1)
+        line,
+        np.concatenate(at),
+        np.concatenate(frames),
+        np.concatenate(phat),
+        np.concatenate(cross),
+        np.concatenate(power_x),
+        np.concatenate(power_y),
+        np.concatenate(null, axis=1),
     )
 
 

@@ -120,7 +120,9 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     tried = _try_all(a, b, lines)
     if not tried or tried[0].focused.peak < _CLEAR:
         # Steady sounds have flat envelopes; their waveforms may still agree.
-        tried = sorted(tried + _try_all(a, b, search_waveform(a, b, low=low, high=high)), key=lambda t: -t.focused.peak)
+        waves = search_waveform(a, b, low=low, high=high)
+        new = [w for w in waves if not any(abs(_lag_at(k, w.centre) - w.lag) < 0.02 for k in lines)]
+        tried = sorted(tried + _try_all(a, b, new), key=lambda t: -t.focused.peak)
     if not tried:
         return ClockEstimate(
             "no_match", message="no overlap of at least one second was left to search", evidence=("sound",)
@@ -150,6 +152,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         "height": best.focused.height,
         "share": share,
         "coarse": best.line.score,
+        "wave": best.line.wave,
         "match": match,
         "peakiness": peakiness,
         "lobes": features,
