@@ -86,9 +86,12 @@ class MovieFile:
         if why:
             self.notes.append(why)
         late = min(without_holes(p.clock)(p.start) for p in self.pictures) - self.start
-        if not self.sounds and late > float(TICK):
+        # A copy into Matroska that must be cut begins late as well, at the next key frame.
+        cut_late = late < -float(TICK) and self.suffix == ".mkv" and not self.reencode
+        if not self.sounds and (late > float(TICK) or cut_late):
+            # Time 0 of a file is the first thing in it, so something has to be there.
             self.sounds = [SoundTrack("silence", _SILENCE, ClockMap(self.start))]
-            self.notes.append(f"has no sound; a silent track holds the {late:.3f} s before its picture begins")
+            self.notes.append("has no sound; a silent track holds the time before its picture begins")
 
     @property
     def size(self) -> int:

@@ -124,7 +124,7 @@ def copied(picture: Picture, out: Any, cut: Cut, note: Note) -> Packets:
     """
     begin = max(0.0, without_holes(picture.clock)(picture.start) - cut.start)
     packets = _from_the_beginning(_timed(picture, cut, note), begin, cut, note)
-    packets = _until_the_end(packets, begin, cut, note)
+    packets = _until_the_end(packets, cut, note)
     base, last = out.time_base, -(1 << 62)
     for timed in packets:
         packet = timed.packet
@@ -227,13 +227,12 @@ def _from_next_key(packets: Iterator[_Timed], begin: float, cut: Cut, note: Note
     yield from (t for t in packets if t.shown >= timed.shown)
 
 
-def _until_the_end(packets: Iterator[_Timed], begin: float, cut: Cut, note: Note) -> Iterator[_Timed]:
+def _until_the_end(packets: Iterator[_Timed], cut: Cut, note: Note) -> Iterator[_Timed]:
     """Leave out what is shown after the end, unless a picture before the end needs it."""
     waiting: list[_Timed] = []
     kept = 0
     for timed in packets:
-        hidden_by_source = timed.packet.is_discard and timed.shown > begin
-        if timed.shown < cut.length - cut.near and not hidden_by_source:
+        if timed.shown < cut.length - cut.near:
             kept += len(waiting)
             yield from waiting
             waiting = []
