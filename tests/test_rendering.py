@@ -19,6 +19,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import avfuse
 from avfuse._kernels import rendering as kernels
 from avfuse.alignment import Alignment, ClockEstimate, RecordingFacts, reference_estimate
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
@@ -243,6 +244,13 @@ def test_the_talk_lies_where_it_was_cut_from(shared, tmp_path):
     part = slice(13 * rate, 18 * rate)
     # The stated offset is good to 0.05 ms.
     assert abs(offset_between(one[part, 0], two[part, 0], rate)) < 0.0001
+
+
+def test_aligning_what_was_rendered_finds_nothing_left(shared, tmp_path):
+    first = avfuse.align([shared / "sound" / "timbl_1.mp3", shared / "sound" / "timbl_2.mp3"])
+    again = avfuse.align(list(render(first, tmp_path))).clocks["timbl_2"]
+    assert abs(again.offset) < 5e-5
+    assert abs(again.drift) < 1e-6
 
 
 # --- WAV files
