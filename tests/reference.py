@@ -27,6 +27,7 @@ def interpolated(values, taps, starts, phases, weights):
         found[:, k] = values[:, start : start + taps.shape[1]] @ row
     return found
 
+
 # --- rendering -------------------------------------------------------------------------------------------------------
 
 
