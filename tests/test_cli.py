@@ -227,13 +227,19 @@ BAD = {
     "folder": lambda folder: folder,
     "empty": lambda folder: _written(folder / "empty.wav", b""),
     "text": lambda folder: _written(folder / "text.wav", b"these are words and no sound\n" * 50),
-    "header": lambda folder: _written(folder / "cut.mp4", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\0\0\0\x08free"),
+    "truncated": lambda folder: _truncated(folder / "cut.mp4"),
 }
 
 
 def _written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def _truncated(path: Path) -> Path:
+    wav(path, 0.1 * np.random.default_rng(1).standard_normal(64000))
+    whole = path.read_bytes()
+    return _written(path, whole[: len(whole) // 2])
 
 
 @pytest.mark.parametrize("kind", BAD)
