@@ -114,7 +114,8 @@ def test_the_picture_is_of_the_kind_its_name_says_and_equal_for_equal_input(
 
 def test_the_picture_names_every_recording_and_every_reason(alignment: Alignment, tmp_path: Path) -> None:
     drawn = alignment.picture(tmp_path / "timeline.svg").read_text(encoding="utf-8")
-    for words in ("recorder", "$x_1$ [red]入口", "2 segments", "ambiguous: 5 answers", "five places fit", "is silent"):
+    assert ">$x_1$ [red]入口<" in drawn  # and not set as a formula
+    for words in ("recorder", "2 segments", "ambiguous: 5 answers", "five places fit", "is silent"):
         assert words in drawn
     assert "time on the clock of far, an island" in drawn
     assert "own time of recordings that could not be placed" in drawn
