@@ -163,3 +163,59 @@ def control_gain(values, target, most, rise, fall):
         level = (1.0 - step) * level + step * abs(value)
         out.append(value * min(most, target / max(level, 1e-12)))
     return np.array(out)
+
+
+# --- sound
+
+
+def _turned(x, y, late):
+    """x conj(y), every frame advanced by `late` samples: `(frames, bins)`."""
+    at = np.pi * np.arange(x.shape[1]) / (x.shape[1] - 1)
+    return x.astype(np.complex128) * np.conj(y.astype(np.complex128)) * np.exp(-1j * np.outer(late, at))
+
+
+def cross_groups(x, y, late, group, groups):
+    """Twin of avfuse._kernels.sound.cross_groups."""
+    product = _turned(x, y, late)
+    size = np.abs(product)
+    usual = np.sqrt(size).mean(axis=0)
+    phat = np.zeros((groups, x.shape[1]), np.complex128)
+    cross = np.zeros_like(phat)
+    power_x, power_y = np.zeros(phat.shape), np.zeros(phat.shape)
+    for k, g in enumerate(group):
+        cross[g] += product[k]
+        power_x[g] += np.abs(x[k].astype(np.complex128)) ** 2
+        power_y[g] += np.abs(y[k].astype(np.complex128)) ** 2
+        for b in np.flatnonzero(size[k]):
+            phat[g, b] += product[k, b] / size[k, b] * min(np.sqrt(size[k, b]) / usual[b], 4.0)
+    return phat, cross, power_x, power_y
+
+
+def slant_stack(spectra, lateness, first_slope, gap, count):
+    """Twin of avfuse._kernels.sound.slant_stack."""
+    at = np.pi * np.arange(spectra.shape[1]) / (spectra.shape[1] - 1)
+    slopes = first_slope + gap * np.arange(count)
+    return np.array([(spectra * np.exp(1j * np.outer(slope * lateness, at))).sum(axis=0) for slope in slopes])
+
+
+def _rises(levels, keep):
+    """What each level, `(frames, ...)`, exceeds its running mean of the past by, within 0 .. 3; the first by 0."""
+    past, found = levels[0], []
+    for level in levels:
+        found.append(np.clip(level - past, 0.0, 3.0))
+        past = keep * past + (1 - keep) * level
+    return np.array(found)
+
+
+def onset_stacks(x, y, late, keep):
+    """Twin of avfuse._kernels.sound.onset_stacks."""
+    bins = x.shape[1]
+    product = _turned(x, y, late)
+    phase = np.divide(product, np.abs(product), out=np.zeros_like(product), where=product != 0)
+    broad, fine = np.ones(len(x)), np.ones(x.shape)
+    for spectra in (x, y):
+        power = np.abs(spectra.astype(np.complex128)) ** 2
+        around = np.stack([power[:, max(b - 4, 0) : b + 5].mean(axis=1) for b in range(bins)], axis=1)
+        broad *= _rises(np.log(power.sum(axis=1) + 1e-9), keep)
+        fine *= _rises(np.log(around + 1e-9), keep)
+    return phase.sum(axis=0), (broad[:, None] * phase).sum(axis=0), (fine * phase).sum(axis=0)
