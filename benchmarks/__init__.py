@@ -1,0 +1,13 @@
+"""What avfuse can do, measured: beside its peers, against known truth and against what is possible at all.
+
+    python -m benchmarks sound      accuracy and cost beside peers, on real and simulated pairs
+    python -m benchmarks honest     coverage of the stated intervals; unrelated recordings
+    python -m benchmarks limits     noise against the Cramer-Rao bound, drift, devices far apart
+    python -m benchmarks speed      hour-long files: time and memory, against decoding alone
+    python -m benchmarks codecs     one sound through many codecs and containers
+
+peers and runners   programs of others, each in an environment of its own, asked the same questions
+cases               pairs of files with known truth
+processes           wall time and memory of a program and all that it starts
+tables, plots       what is shown; full runs write docs/accuracy.md
+"""
