@@ -79,6 +79,7 @@ def offset_between(reference: np.ndarray, moving: np.ndarray, rate: float) -> fl
 # --- kernels
 
 
+@pytest.mark.kernel
 @settings(deadline=None)
 @given(
     st.lists(st.one_of(st.floats(-1.0, 1.0), st.just(float("nan"))), max_size=40),
@@ -95,6 +96,7 @@ def test_locate_is_its_twin(times, origin, skipped, n, taps, phases):
         assert found.dtype == expected.dtype
 
 
+@pytest.mark.kernel
 def test_placed_sound_is_the_windowed_sinc(rng_values):
     clock, start = ClockMap(0.01234, 3e-4), -0.005
     found = placed(rng_values, clock, start, 400)[0]

@@ -121,6 +121,7 @@ def test_rates_that_are_not_positive_are_refused(rate):
         resample(np.zeros((1, 10)), 48000, rate)
 
 
+@pytest.mark.kernel
 @settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(0, 9), st.integers(0, 2**32 - 1))
 def test_polyphase_kernel_agrees_with_its_twin(channels, groups, pairs, first, seed):
@@ -134,6 +135,7 @@ def test_polyphase_kernel_agrees_with_its_twin(channels, groups, pairs, first, s
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 
 
+@pytest.mark.kernel
 @settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_interpolated_kernel_agrees_with_its_twin(channels, count, seed):

@@ -60,6 +60,7 @@ def lag_between(found: np.ndarray, expected: np.ndarray) -> float:
 # Kernels against their twins
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=40, deadline=None)
 def test_interpolation_is_the_sum_of_weights(seed):
@@ -71,6 +72,7 @@ def test_interpolation_is_the_sum_of_weights(seed):
     np.testing.assert_allclose(kernels.interpolate_at(values, positions, table), expected, atol=2e-6)
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_pulses_are_the_transpose_of_interpolation(seed):
@@ -82,6 +84,7 @@ def test_pulses_are_the_transpose_of_interpolation(seed):
     np.testing.assert_allclose(kernels.pulses(n, positions, heights, table)[0], expected, atol=2e-6)
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=5, deadline=None)
 def test_image_sources_are_the_mirrored_rooms(seed):
@@ -97,6 +100,7 @@ def test_image_sources_are_the_mirrored_rooms(seed):
     )
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_damped_sines_follow_their_formula(seed):
@@ -115,6 +119,7 @@ def test_damped_sines_follow_their_formula(seed):
     )
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_the_voice_is_a_source_and_its_resonators(seed):
@@ -127,6 +132,7 @@ def test_the_voice_is_a_source_and_its_resonators(seed):
     np.testing.assert_allclose(kernels.voice(*arguments), reference.voice(*arguments), atol=1e-9)
 
 
+@pytest.mark.kernel
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_gain_control_follows_the_level(seed):
