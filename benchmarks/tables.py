@@ -14,7 +14,7 @@ class Table:
 
     title: str
     columns: Sequence[str]
-    rows: list[Sequence[object]] = field(default_factory=list)
+    rows: Sequence[Sequence[object]] = ()
     note: str = ""
 
     def markdown(self) -> str:

@@ -1,0 +1,49 @@
+"""The picture that docs/accuracy.md shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avfuse.clock import ClockMap
+from benchmarks.cases import ROOMS, Case
+from benchmarks.peers import Answer
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+_COLOURS = ("#0072B2", "#56B4E9", "#999999", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_accuracy(path: Path, cases: Sequence[Case], answers: dict[str, list[Answer]], names: Sequence[str]) -> Path:
+    """Share of the simulated pairs within a tolerance against the tolerance, a panel for each room."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    tolerances = np.geomspace(1e-6, 1.0, 400)
+    figure, panels = plt.subplots(1, len(ROOMS), figsize=(12, 4.2), sharey=True, layout="constrained")
+    for panel, room in zip(panels, ROOMS, strict=True):
+        chosen = [k for k, c in enumerate(cases) if c.setting.get("room") == (room or "free field")]
+        for name, colour in zip(names, _COLOURS, strict=True):
+            error = []
+            for k in chosen:
+                a = answers[name][k]
+                clock = None if a.offset is None else ClockMap(a.offset, a.drift)
+                error.append(np.inf if clock is None else cases[k].error(clock, cases[k].middle))
+            share = (np.sort(error)[:, None] <= tolerances).mean(axis=0) if error else np.zeros(len(tolerances))
+            own = name == "avfuse"
+            panel.step(
+                tolerances * 1e3, 100 * share, color=colour, lw=2.6 if own else 1.5, label=name, where="post",
+                zorder=3 if own else 2, ls="--" if name == "avfuse, best guess" else "-",
+            )  # fmt: skip
+        panel.set(xscale="log", xlim=(1e-3, 1e3), ylim=(-2, 102), xlabel="tolerance [ms]")
+        panel.set_title(f"{'free field' if room is None else 'room, ' + room} ({len(chosen)} pairs)")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("pairs within the tolerance [%]")
+    panels[0].legend(fontsize=8, loc="upper left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
