@@ -23,7 +23,7 @@ def draw_accuracy(path: Path, cases: Sequence[Case], answers: dict[str, list[Ans
     from matplotlib import pyplot as plt
 
     tolerances = np.geomspace(1e-6, 1.0, 400)
-    figure, panels = plt.subplots(1, len(ROOMS), figsize=(12, 4.2), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, len(ROOMS), figsize=(12, 4.5), sharey=True, layout="constrained")
     for panel, room in zip(panels, ROOMS, strict=True):
         chosen = [k for k, c in enumerate(cases) if c.setting.get("room") == (room or "free field")]
         for name, colour in zip(names, _COLOURS, strict=True):
@@ -42,7 +42,8 @@ def draw_accuracy(path: Path, cases: Sequence[Case], answers: dict[str, list[Ans
         panel.set_title(f"{'free field' if room is None else 'room, ' + room} ({len(chosen)} pairs)")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("pairs within the tolerance [%]")
-    panels[0].legend(fontsize=8, loc="upper left")
+    # Outside: every corner of a panel has a curve in it.
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
