@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def cross_groups(x, y, late, group, groups):  # type: ignore[no-untyped-def]
+def cross_groups(x, y, late, group, groups):
     """Sums over groups of frames: whitened cross spectra, cross spectra and powers.
 
     Whitened: phases, weighted by the root of the product of both magnitudes against its mean in that bin, at
@@ -49,7 +49,7 @@ def cross_groups(x, y, late, group, groups):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def slant_stack(spectra, lateness, first_slope, gap, count):  # type: ignore[no-untyped-def]
+def slant_stack(spectra, lateness, first_slope, gap, count):
     """Sum of spectra, each first advanced by slope * lateness samples, for evenly spaced slopes.
 
     spectra: `(groups, bins)` complex64; lateness: `(groups,)`; slopes first_slope + gap * s for s below count.
@@ -79,7 +79,7 @@ def slant_stack(spectra, lateness, first_slope, gap, count):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def onset_stacks(x, y, late, keep):  # type: ignore[no-untyped-def]
+def onset_stacks(x, y, late, keep):
     """Phase-only cross spectra summed over frames: plainly, and weighted by how steeply sound rises at both.
 
     x, y: `(frames, bins)` complex64 spectra of frames in time order. late: as in `cross_groups`.

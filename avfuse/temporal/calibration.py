@@ -1,7 +1,8 @@
 """Figures that turn evidence into probabilities and standard deviations.
 
-They were fitted by `python -m benchmarks calibrate` on simulated rooms and on crossed recordings; the held-out
-reliability is in docs/accuracy.md. Nothing here was tuned on the recordings of the acceptance tests.
+They were fitted on simulated rooms (460 pairs for the lobes, 230 for the standard deviation, 140 more for its last
+figure) and on 420 unrelated pairs; `python -m benchmarks honest` checks them on other seeds, and its tables are in
+docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -17,8 +18,18 @@ from numpy.typing import NDArray
 LOBE_WEIGHTS = np.array([0.0, 4.5, 5.8, -5.0])
 LOBE_PEAKINESS = 0.28
 
-# Logit of a match: constant, log of the peak over its null, share of the time that takes part.
-MATCH_WEIGHTS = np.array([-8.0, 6.0, 4.0])
+# Logit of a match: constant, log of the peak over its null, log of the features' score over 5, which unrelated
+# pairs seldom reach. Lines found by waveform alone count as 5.
+MATCH_WEIGHTS = np.array([-17.0, 17.0, 12.0])
+
+# Logit of an event that was recorded together, against a jingle that both merely contain: the share of the time
+# that takes part, where it turns and how fast. True pairs take part by 0.42 and more, jingles by 0.05-0.38.
+SHARE_MIDDLE, SHARE_WIDTH = 0.37, 0.03
+
+# Standard deviation of the lag: noise, and what reverberation bends. The second is log-linear in the scatter of the
+# bands (us), the peakiness of the plain correlation and the coherence.
+STD_NOISE = 1.3
+STD_REVERBERATION = np.array([3.62, 0.64, -1.38, -1.21])
 
 
 def lobe_probabilities(features: NDArray[np.float64], peakiness: float) -> NDArray[np.float64]:
@@ -31,7 +42,23 @@ def lobe_probabilities(features: NDArray[np.float64], peakiness: float) -> NDArr
     return np.asarray(p / p.sum())
 
 
-def match_probability(peak: float, share: float) -> float:
-    """Probability that two sounds share what their correlation shows."""
-    x = float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), share]))
+def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-min(max(x, -40.0), 40.0)))
+
+
+def match_probability(peak: float, score: float, wave: bool) -> float:
+    """Probability that two sounds share what their correlation shows."""
+    mel = 5.0 if wave else min(max(score, 3.0), 30.0)
+    return _logistic(float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / 5)])))
+
+
+def spread_probability(share: float) -> float:
+    """Probability that what is shared is the event and not a jingle, from the share of the time that takes part."""
+    return _logistic((share - SHARE_MIDDLE) / SHARE_WIDTH)
+
+
+def widening(noise_std: float, band_scatter: float, peakiness: float, coherence: float) -> float:
+    """Factor from the standard deviation by noise alone (s) to one that also covers reverberation."""
+    x = np.array([1.0, math.log(max(band_scatter * 1e6, 1e-3)), math.log(max(peakiness, 1.0)), coherence])
+    bent = 1e-6 * math.exp(float(STD_REVERBERATION @ x))
+    return math.hypot(STD_NOISE * noise_std, bent) / max(noise_std, 1e-12)

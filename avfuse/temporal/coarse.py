@@ -43,11 +43,13 @@ class Line:
 def _smooth(values: F32, seconds: float) -> F32:
     """Centred moving average along time, shorter at the ends."""
     half = max(1, round(seconds * FRAME_RATE / 2))
-    total = np.zeros((len(values) + 1, values.shape[1]), np.float64)
-    np.cumsum(values, axis=0, out=total[1:])
+    total = np.zeros(len(values) + 1, np.float64)
     low = np.maximum(np.arange(len(values)) - half, 0)
     high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    mean: F32 = ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+    mean = np.empty_like(values)
+    for band in range(values.shape[1]):  # one at a time: hours of all bands in float64 would not fit the memory bound
+        np.cumsum(values[:, band], out=total[1:])
+        mean[:, band] = (total[high] - total[low]) / (high - low)
     return mean
 
 

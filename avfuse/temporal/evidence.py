@@ -87,9 +87,9 @@ def _liveliness(reference: Heard, moving: Heard, line: Line, start: int, count: 
     """The less lively of the two sounds counts; taken from each alone, so that it favours no lag."""
 
     def spread(heard: Heard, first: float) -> float:
-        k = max(int(first * 100), 0)
-        part = heard.features[k : k + count * 100 // RATE]
-        return float(part.std(axis=0).mean()) if len(part) else 0.0
+        k = max(round(first), 0)
+        part = heard.liveliness[k : k + max(count // RATE, 1)]
+        return float(part.mean()) if len(part) else 0.0
 
     at = start / RATE
     return min(spread(moving, at), spread(reference, at + line.lag + line.drift * (at - line.centre)))
@@ -115,8 +115,11 @@ def _paired(
     return _read_frames(reference, nearest, size), _read_frames(moving, first, size), nearest - ideal, times
 
 
-def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -> Evidence:
-    """Cross spectra along `line` in `windows`; windows too short for four frames are left out."""
+def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window], *, with_null: bool = True) -> Evidence:
+    """Cross spectra along `line` in `windows`; windows too short for four frames are left out.
+
+    with_null: also pair frames that do not belong together; without, `null` holds no shifts.
+    """
     parts: list[tuple[Any, ...]] = []
     for window in windows:
         if window[1] < FRAME + 3 * HOP:
@@ -126,11 +129,11 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -
         groups = int(group[-1]) + 1
         sums = cross_groups(x, y, late, group, groups)
         shifts = []
-        for share in _NULL_SHIFTS:
+        for share in _NULL_SHIFTS if with_null else ():
             shifted = np.roll(y, max(1, int(share * len(y))), axis=0)
             shifts.append(cross_groups(x, shifted, late, group, groups)[0])
         counts = np.bincount(group)
-        parts.append((np.bincount(group, middles) / counts, counts, *sums, np.array(shifts)))
+        parts.append((np.bincount(group, middles) / counts, counts, *sums, np.array(shifts).reshape(-1, groups, BINS)))
     at, frames, phat, cross, power_x, power_y, null = zip(*parts, strict=True)
     return Evidence(
         line,

@@ -40,6 +40,7 @@ class Heard:
     start: seconds of sample 0 in the recording's own time; sample k lies at start + k / RATE.
     count: samples. features: `(frames, BANDS)` log energies; frame k is centred on sample k * 160.
     active: `(frames,)` False where there is no content (gap, digital silence).
+    liveliness: `(seconds,)` deviation of the features within each second.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Heard:
     count: int
     features: F32
     active: NDArray[np.bool_]
+    liveliness: F32
     _samples: F32 | None
     _spill: IO[bytes] | None
 
@@ -188,4 +190,10 @@ def hear(stream: Stream) -> Heard:
     if spill is not None:
         spill.flush()
     samples = None if spill is not None else np.concatenate(parts)[: max(count, 0)]
-    return Heard(stream.name, start or 0.0, max(count, 0), mel, active, samples, spill)
+    return Heard(stream.name, start or 0.0, max(count, 0), mel, active, _liveliness(mel), samples, spill)
+
+
+def _liveliness(mel: F32) -> F32:
+    seconds = len(mel) // FRAME_RATE
+    live: F32 = mel[: seconds * FRAME_RATE].reshape(seconds, FRAME_RATE, BANDS).std(axis=1).mean(axis=1)
+    return live

@@ -21,6 +21,7 @@ F64 = NDArray[np.float64]
 
 _BAND = 16  # bins that share one weight, 125 Hz
 _LOWEST = 6  # bins below 47 Hz carry rumble and hum
+_HIGHEST = 960  # bins above 7.5 kHz lie in the transition of the resampling filter, where sound folds
 # 75 % overlap of Hann windows: a frame is worth about this share of an independent one.
 _WORTH = 0.52
 
@@ -45,7 +46,7 @@ def refine(evidence: Evidence, *, sign: int = 1, with_drift: bool = True) -> Ref
     """Newton steps from `evidence.line`; expects to start inside the right lobe."""
     omega = np.pi * np.arange(BINS) / (BINS - 1) * RATE
     times = evidence.times
-    bands = (BINS - 1 - _LOWEST) // _BAND
+    bands = (_HIGHEST - _LOWEST) // _BAND
     use = slice(_LOWEST, _LOWEST + bands * _BAND)
     omega = omega[use]
     size = np.sqrt(evidence.power_reference[:, use].astype(np.float64) * evidence.power_moving[:, use])

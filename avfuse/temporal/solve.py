@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avfuse.alignment import ClockEdge, ClockEstimate, Node
+from avfuse.alignment import Candidate, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 
@@ -24,6 +25,7 @@ F64 = NDArray[np.float64]
 # by what sound takes for a metre or two: an edge is wrong only beyond this, or 5 of its own sigma if larger.
 _TOLERANCE = 0.006
 _SIGMAS = 5.0
+_SURE = 0.9  # confidence below which a contradicted clock is not stated
 
 
 def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ()) -> dict[Node, ClockEstimate]:
@@ -223,7 +225,9 @@ def _read_out(
     freedom = 2 * (len(inliers) - len(nodes))
     chi2 = sum(float(np.sum((w @ _residual(e, state)) ** 2)) for e, w in inliers)
     widening = max(1.0, chi2 / freedom) if freedom > 0 else 1.0
-    confidence = _chains(root, [e for e, _ in inliers])
+    confidence = _chains(
+        root, _doubted([e for e, _ in inliers], [e for e, k in zip(edges, kept, strict=True) if not k])
+    )
     found = {
         root: ClockEstimate("reference", ClockMap(), np.zeros((2, 2)), 1.0, reference=root[0]),
     }
@@ -238,6 +242,17 @@ def _read_out(
             others = sorted({(e.moving if e.reference == node else e.reference)[0] for e in against})
             message = f"the direct comparison with {', '.join(others)} disagrees with the others and was left out"
         evidence = tuple(sorted({e.evidence for e, _ in inliers if node in (e.reference, e.moving)}))
+        if confidence.get(node, 0.0) < _SURE and against:
+            found[node] = ClockEstimate(
+                "ambiguous",
+                confidence=confidence.get(node, 0.0),
+                candidates=(Candidate(state[node].offset, state[node].drift, confidence.get(node, 0.0)),),
+                message=f"the comparisons with {', '.join(others)} contradict each other; which is right is open, "
+                "so add a recording that both heard, or align fewer",
+                evidence=evidence,
+                reference=root[0],
+            )
+            continue
         found[node] = ClockEstimate(
             "aligned",
             state[node],
@@ -248,6 +263,28 @@ def _read_out(
             reference=root[0],
         )
     return found
+
+
+def _doubted(kept: list[ClockEdge], rejected: list[ClockEdge]) -> list[ClockEdge]:
+    """Edges with the confidence that a contradiction leaves them.
+
+    Where an edge was rejected and only one chain of kept edges speaks against it, any link of that chain may be
+    the wrong one instead: Bayes' rule on the two stated confidences.
+    """
+    found = list(kept)
+    for wrong in rejected:
+        for k, e in enumerate(kept):
+            rest = [other for j, other in enumerate(kept) if j != k]
+            if _joined(wrong.reference, wrong.moving, kept) and not _joined(wrong.reference, wrong.moving, rest):
+                for_it = e.confidence * (1 - wrong.confidence)
+                against = (1 - e.confidence) * wrong.confidence
+                share = (for_it + 1e-6) / (for_it + against + 2e-6)
+                found[k] = replace(found[k], confidence=min(found[k].confidence, share))
+    return found
+
+
+def _joined(a: Node, b: Node, edges: list[ClockEdge]) -> bool:
+    return any(a in island and b in island for island in _islands(edges))
 
 
 def _chains(root: Node, edges: list[ClockEdge]) -> dict[Node, float]:

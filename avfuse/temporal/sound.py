@@ -30,8 +30,10 @@ SPEED_OF_SOUND = 343.0
 PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
 SHORTEST = 1.0  # seconds of sound that can be placed
 _CLEAR = 6.0  # peaks over their null that need no second search
-_RIVAL = 0.5  # share of the best line's height and score from which another line is a rival
-_ACCEPT = 0.98
+_RIVAL = 0.5  # share of the best line's support from which another line is a rival
+_NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
+_BRIEF = 8.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
+_ACCEPT = 0.97
 _SAME = 0.8e-3  # seconds
 _DRIFT_UNKNOWN = 10e-6
 
@@ -40,7 +42,12 @@ _DRIFT_UNKNOWN = 10e-6
 class _Tried:
     line: Line
     focused: Focused
-    evidence: Evidence
+    frames: int
+
+    @property
+    def support(self) -> float:
+        """Height times frames: how much of the sound agrees."""
+        return self.focused.height * self.frames
 
 
 def estimate_offset(
@@ -77,7 +84,7 @@ def compare(reference: Heard, moving: Heard, *, max_offset: float | None = None,
     """`estimate_clock` of two sounds that were prepared before; see there."""
     if max_offset is not None and not max_offset > 0:
         raise StreamError(f"max_offset is {max_offset!r} s; expected a positive number of seconds, or None")
-    if not spacing >= 0:
+    if not 0 <= spacing < math.inf:
         raise StreamError(f"spacing is {spacing!r} m; expected a number of metres, 0 or more")
     span = (moving.start, moving.start + moving.duration)
     for role, heard in (("reference", reference), ("moving", moving)):
@@ -112,7 +119,7 @@ def _try(a: Heard, b: Heard, line: Line) -> _Tried | None:
     if not windows:
         return None
     evidence = gather(a, b, line, windows)
-    return _Tried(line, focus(evidence), evidence)
+    return _Tried(line, focus(evidence), int(evidence.frames.sum()))
 
 
 def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float) -> ClockEstimate:
@@ -139,13 +146,18 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     probabilities = calibration.lobe_probabilities(features, peakiness)
     order = np.argsort(-probabilities)
     share = _taking_part(sharp, lobes[order[0]].lag, lobes[order[0]].sign)
-    match = calibration.match_probability(best.focused.peak, share)
+    match = calibration.match_probability(best.focused.peak, best.line.score, best.line.wave)
+    spread = calibration.spread_probability(share)
+    low_end, high_end = meeting(a, b, line)
+    if high_end - low_end < min(_BRIEF, 0.25 * b.duration):
+        # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
+        spread = min(spread, 0.9)
     rivals = [
         t
         for t in tried
         if abs(_lag_at(t.focused.line, line.centre) - line.lag) > 0.05
-        and t.focused.height > _RIVAL * best.focused.height
-        and t.line.score > _RIVAL * best.line.score
+        and t.focused.peak > _NOTICEABLE
+        and t.support > _RIVAL * best.support
     ]
     diagnostics = {
         "peak": best.focused.peak,
@@ -154,6 +166,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         "coarse": best.line.score,
         "wave": best.line.wave,
         "match": match,
+        "spread": spread,
         "peakiness": peakiness,
         "lobes": features,
         "lobe_lags": np.array([p.lag for p in lobes]),
@@ -174,11 +187,14 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     shifts = np.array([p.lag - chosen.lag for p in lobes])
     near = np.abs(shifts) < _SAME
     lobe = float(probabilities[near].sum())
-    confidence = match * lobe / (1 + len(rivals))
+    confidence = match * spread * lobe / (1 + len(rivals))
     start = Line(line.lag + chosen.lag, line.drift, line.centre, line.score)
     refined = _refine(a, b, start, chosen.sign)
     diagnostics["lobe"] = lobe
-    estimate = _estimate(a, b, refined, spacing, diagnostics)
+    # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
+    close = near & (probabilities > 0.03)
+    mixed = float(np.sum(probabilities[close] * shifts[close] ** 2))
+    estimate = _estimate(a, b, refined, spacing, peakiness, mixed, diagnostics)
     if confidence >= _ACCEPT:
         return replace(estimate, confidence=confidence)
     return replace(
@@ -190,11 +206,11 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         candidates=_candidates(
             a, b, refined, [lobes[k].lag - chosen.lag for k in order], probabilities[order] * match, rivals
         ),
-        message=_doubt(match, lobe, rivals, best),
+        message=_doubt(match * spread, rivals, best),
     )
 
 
-def _doubt(match: float, lobe: float, rivals: list[_Tried], best: _Tried) -> str:
+def _doubt(match: float, rivals: list[_Tried], best: _Tried) -> str:
     if rivals:
         apart = min(abs(_lag_at(t.focused.line, best.focused.line.centre) - best.focused.line.lag) for t in rivals)
         return (
@@ -227,8 +243,9 @@ def _try_all(a: Heard, b: Heard, lines: list[Line]) -> list[_Tried]:
 def _best_supported(tried: list[_Tried]) -> _Tried:
     """The highest peak; among lines that match equally well, the one with most in common."""
     top = tried[0]
-    equal = [t for t in tried if t.focused.peak > _CLEAR and t.focused.height > 0.7 * top.focused.height]
-    return max(equal, key=lambda t: t.line.score) if equal else top
+    most = max(t.support for t in tried if t.focused.peak > _NOTICEABLE) if top.focused.peak > _NOTICEABLE else 0.0
+    equal = [t for t in tried if t.focused.peak > _NOTICEABLE and t.support > 0.7 * most]
+    return max(equal, key=lambda t: (not t.line.wave, t.line.score)) if equal else top
 
 
 def _lag_at(line: Line, t: float) -> float:
@@ -248,18 +265,28 @@ def _taking_part(evidence: Evidence, lag: float, sign: int) -> float:
 
 def _refine(a: Heard, b: Heard, line: Line, sign: int) -> Refined:
     """Twice, since the first step moves the frames that the second one compares."""
-    refined = refine(gather(a, b, line, choose_windows(a, b, line)), sign=sign)
-    refined = refine(gather(a, b, refined.line, choose_windows(a, b, refined.line)), sign=sign)
+    refined = refine(gather(a, b, line, choose_windows(a, b, line), with_null=False), sign=sign)
+    refined = refine(gather(a, b, refined.line, choose_windows(a, b, refined.line), with_null=False), sign=sign)
     if refined.cov[1, 1] > _DRIFT_UNKNOWN**2:
         flat = Line(line.lag, 0.0, refined.line.centre, line.score)
-        refined = refine(gather(a, b, flat, choose_windows(a, b, flat)), sign=sign, with_drift=False)
+        refined = refine(gather(a, b, flat, choose_windows(a, b, flat), with_null=False), sign=sign, with_drift=False)
     return refined
 
 
-def _estimate(a: Heard, b: Heard, refined: Refined, spacing: float, diagnostics: dict[str, object]) -> ClockEstimate:
+def _estimate(
+    a: Heard,
+    b: Heard,
+    refined: Refined,
+    spacing: float,
+    peakiness: float,
+    mixed: float,
+    diagnostics: dict[str, object],
+) -> ClockEstimate:
     """From lag and drift about the evidence's middle to offset and drift at time 0 of both recordings."""
     line = refined.line
-    cov = refined.cov.copy()
+    wider = calibration.widening(math.sqrt(refined.cov[0, 0]), refined.band_scatter, peakiness, refined.coherence)
+    cov = refined.cov * wider**2
+    cov[0, 0] += mixed
     if not refined.drift_known:
         cov[0, 1] = cov[1, 0] = 0.0
         cov[1, 1] = PRIOR_DRIFT**2
@@ -297,7 +324,7 @@ def _candidates(
         )
         for shift, p in zip(shifts, probabilities, strict=True)
     ]
-    for t in rivals:
+    for t in sorted(rivals, key=lambda t: (t.line.wave, -t.line.score)):
         other = t.focused.line
         found.append(
             Candidate(
