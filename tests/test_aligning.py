@@ -6,6 +6,7 @@ What the command prints and its exit codes are held by test_cli.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from itertools import permutations
 from pathlib import Path
@@ -52,6 +53,16 @@ def hiss(n: int, seed: int) -> np.ndarray:
 def test_the_order_of_the_arguments_never_matters(files):
     documents = [avfuse.align(order).to_json() for order in permutations(files.values())]
     assert all(document == documents[0] for document in documents[1:])
+
+
+def test_equal_stems_get_their_numbers_whatever_the_order(files, tmp_path):
+    same = []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        same.append(Path(shutil.copy(files[name], tmp_path / name / "take.wav")))
+    documents = [avfuse.align(order).to_json() for order in (same, same[::-1])]
+    assert documents[0] == documents[1]
+    assert set(documents[0]["clocks"]) == {"take.wav", "take.wav-2", "take.wav-3"}
 
 
 def test_every_recording_lands_where_it_began(event):
