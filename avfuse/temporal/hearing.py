@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
+from avfuse.resampling import resample_pieces
 from avfuse.stream import Stream
 
 RATE = 16000  # Hz; 8 kHz of band is where speech, music and claps carry their timing
@@ -124,14 +125,23 @@ class _Mixer:
 
 def _mono_blocks(stream: Stream) -> Iterator[tuple[float, F32]]:
     mixer = _Mixer()
-    for times, values in stream.blocks(_BLOCK, RATE):
+
+    def mixed() -> Iterator[tuple[float, F32]]:
+        for times, values in stream.blocks(_BLOCK):
+            if values.shape[1]:
+                mono = mixer(values)
+                if not np.isfinite(np.dot(mono, mono)):
+                    raise StreamError(
+                        f"Stream {stream.name!r}: NaN or infinite samples near {times[0]:.2f} s; expected finite sound"
+                    )
+                yield float(times[0]), mono[None]
+
+    assert stream.rate is not None  # sound always has one
+    # Mixed first: one channel is cheaper to resample than all.
+    pieces = mixed() if stream.rate == RATE else resample_pieces(mixed(), stream.rate, RATE)
+    for start, values in pieces:
         if values.shape[1]:
-            mono = mixer(values)
-            if not np.isfinite(np.dot(mono, mono)):
-                raise StreamError(
-                    f"Stream {stream.name!r}: NaN or infinite samples near {times[0]:.2f} s; expected finite sound"
-                )
-            yield float(times[0]), mono
+            yield start, values[0]
 
 
 def hear(stream: Stream) -> Heard:
