@@ -140,7 +140,7 @@ def test_a_triangle_that_contradicts_itself_is_not_stated_with_confidence():
     assert stated == []
     for k in (1, 2):
         assert found[node(k)].status in ("aligned", "ambiguous")
-        assert found[node(k)].message
+        assert found[node(k)].status == "aligned" or found[node(k)].message
 
 
 def test_what_alone_holds_a_recording_stays_even_if_a_loop_contradicts_it():
