@@ -20,7 +20,7 @@ LOBE_PEAKINESS = 0.28
 
 # Logit of a match: constant, log of the peak over its null, log of the features' score over 5, which unrelated
 # pairs seldom reach. Lines found by waveform alone count as 5.
-MATCH_WEIGHTS = np.array([-17.0, 17.0, 12.0])
+MATCH_WEIGHTS = np.array([-14.5, 17.0, 12.0])
 
 # Logit of an event that was recorded together, against a jingle that both merely contain: the share of the time
 # that takes part, where it turns and how fast. True pairs take part by 0.42 and more, jingles by 0.05-0.38.

@@ -157,6 +157,8 @@ def search(reference: Heard, moving: Heard, *, low: float, high: float, count: i
         scores, lags = index.correlate(segment)
         inside = (lags - first >= low * FRAME_RATE - 1) & (lags - first <= high * FRAME_RATE + 1)
         scores, lags = scores[inside], lags[inside]
+        if not len(lags):
+            continue
         for k in _peaks(scores, count, 4):
             lag = (float(lags[k]) + _parabola(scores, k) - first) / FRAME_RATE
             overlap = (max(0, int(lags[k])), min(len(a), int(lags[k]) + len(segment)))

@@ -149,7 +149,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     match = calibration.match_probability(best.focused.peak, best.line.score, best.line.wave)
     spread = calibration.spread_probability(share)
     low_end, high_end = meeting(a, b, line)
-    if high_end - low_end < min(_BRIEF, 0.25 * b.duration):
+    if high_end - low_end < min(_BRIEF, 0.25 * b.duration) and share < 0.8:
         # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
         spread = min(spread, 0.9)
     rivals = [
