@@ -48,7 +48,7 @@ def _logistic(x: float) -> float:
 
 def match_probability(peak: float, score: float, wave: bool) -> float:
     """Probability that two sounds share what their correlation shows."""
-    mel = 5.0 if wave else min(max(score, 3.0), 30.0)
+    mel = 5.0 if wave else min(max(score, 4.0), 30.0)
     return _logistic(float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / 5)])))
 
 

@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 # by what sound takes for a metre or two: an edge is wrong only beyond this, or 5 of its own sigma if larger.
 _TOLERANCE = 0.006
 _SIGMAS = 5.0
-_SURE = 0.9  # confidence below which a contradicted clock is not stated
+_SURE = 0.9  # confidence below which no clock is stated
 
 
 def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ()) -> dict[Node, ClockEstimate]:
@@ -225,9 +225,10 @@ def _read_out(
     freedom = 2 * (len(inliers) - len(nodes))
     chi2 = sum(float(np.sum((w @ _residual(e, state)) ** 2)) for e, w in inliers)
     widening = max(1.0, chi2 / freedom) if freedom > 0 else 1.0
-    confidence = _chains(
-        root, _doubted([e for e, _ in inliers], [e for e, k in zip(edges, kept, strict=True) if not k])
-    )
+    rejected = [e for e, k in zip(edges, kept, strict=True) if not k]
+    weighed, others_fit = _weigh_contradictions([e for e, _ in inliers], rejected)
+    confidence = _chains(root, weighed)
+    rivals = [_tree(root, {root, *nodes}, fit) for fit in others_fit]
     found = {
         root: ClockEstimate("reference", ClockMap(), np.zeros((2, 2)), 1.0, reference=root[0]),
     }
@@ -242,13 +243,20 @@ def _read_out(
             others = sorted({(e.moving if e.reference == node else e.reference)[0] for e in against})
             message = f"the direct comparison with {', '.join(others)} disagrees with the others and was left out"
         evidence = tuple(sorted({e.evidence for e, _ in inliers if node in (e.reference, e.moving)}))
-        if confidence.get(node, 0.0) < _SURE and against:
+        sure = confidence.get(node, 0.0)
+        if sure < _SURE:
+            share = (1 - sure) / max(len(rivals), 1)
             found[node] = ClockEstimate(
                 "ambiguous",
-                confidence=confidence.get(node, 0.0),
-                candidates=(Candidate(state[node].offset, state[node].drift, confidence.get(node, 0.0)),),
-                message=f"the comparisons with {', '.join(others)} contradict each other; which is right is open, "
-                "so add a recording that both heard, or align fewer",
+                confidence=sure,
+                candidates=(
+                    Candidate(state[node].offset, state[node].drift, sure),
+                    *(Candidate(other[node].offset, other[node].drift, share) for other in rivals if node in other),
+                ),
+                message="comparisons with other recordings contradict each other and nothing tells which is wrong; "
+                "add a recording that more of them heard, or align fewer"
+                if rivals
+                else "the chain of comparisons that leads to the reference is not sure enough",
                 evidence=evidence,
                 reference=root[0],
             )
@@ -265,22 +273,28 @@ def _read_out(
     return found
 
 
-def _doubted(kept: list[ClockEdge], rejected: list[ClockEdge]) -> list[ClockEdge]:
-    """Edges with the confidence that a contradiction leaves them.
+def _weigh_contradictions(
+    kept: list[ClockEdge], rejected: list[ClockEdge]
+) -> tuple[list[ClockEdge], list[list[ClockEdge]]]:
+    """Edges with the confidence that contradictions leave them, and the sets of edges that fit as well.
 
     Where an edge was rejected and only one chain of kept edges speaks against it, any link of that chain may be
-    the wrong one instead: Bayes' rule on the two stated confidences.
+    the wrong one instead: Bayes' rule on the stated confidences.
     """
-    found = list(kept)
+    found, others = list(kept), []
     for wrong in rejected:
+        if not _joined(wrong.reference, wrong.moving, kept):
+            continue
         for k, e in enumerate(kept):
             rest = [other for j, other in enumerate(kept) if j != k]
-            if _joined(wrong.reference, wrong.moving, kept) and not _joined(wrong.reference, wrong.moving, rest):
+            if not _joined(wrong.reference, wrong.moving, rest):
                 for_it = e.confidence * (1 - wrong.confidence)
                 against = (1 - e.confidence) * wrong.confidence
                 share = (for_it + 1e-6) / (for_it + against + 2e-6)
                 found[k] = replace(found[k], confidence=min(found[k].confidence, share))
-    return found
+                if share < _SURE:
+                    others.append([*rest, wrong])
+    return found, others
 
 
 def _joined(a: Node, b: Node, edges: list[ClockEdge]) -> bool:
