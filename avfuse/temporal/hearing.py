@@ -27,7 +27,7 @@ _WINDOW = 400
 _NFFT = 512
 _HOP = RATE // FRAME_RATE
 _BLOCK = 10.0  # seconds decoded at once
-_KEEP = 600 * RATE  # samples kept in memory before the rest is spilled
+_KEEP = 240 * RATE  # samples kept in memory before the rest is spilled
 # Power (mean square) under which a frame counts as silent: 1 bit of a 16-bit file is 1e-10.
 _SILENT = 1e-11
 
