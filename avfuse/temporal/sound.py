@@ -35,6 +35,7 @@ _NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
 _BRIEF = 8.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.97
 _SAME = 0.8e-3  # seconds
+_MOMENTS = 5.0  # half seconds of sound above both floors that say something about evenness
 _DRIFT_UNKNOWN = 10e-6
 
 
@@ -259,8 +260,23 @@ def _taking_part(evidence: Evidence, lag: float, sign: int) -> float:
     turn = np.exp(2j * np.pi * f[band] * lag)
     value = sign * (evidence.phat[:, band] * turn).real.sum(axis=1) / evidence.frames
     noise = float(np.mean([((null[:, band].real.sum(axis=1) / evidence.frames) ** 2).mean() for null in evidence.null]))
-    power = max(float((value**2).sum()) - len(value) * noise, 0.1 * float((value**2).sum()), 1e-30)
-    return float(min(1.0, max(value.sum(), 0.0) ** 2 / (len(value) * power)))
+    everywhere = _evenness(value, np.ones_like(value), noise)
+    # Between impacts there is only noise to compare: count the time in which both sounds rise above their floors.
+    both = np.sqrt(_above_floor(evidence.power_reference, band) * _above_floor(evidence.power_moving, band))
+    return max(everywhere, _evenness(value, both, noise)) if both.sum() >= _MOMENTS else everywhere
+
+
+def _evenness(value: NDArray[np.float64], weight: NDArray[np.float64], noise: float) -> float:
+    """Weighted (sum)^2 / sum of squares against its largest possible value, with the noise taken out."""
+    squares = float((weight * value**2).sum())
+    power = max(squares - float(weight.sum()) * noise, 0.1 * squares, 1e-30)
+    return float(min(1.0, max(float((weight * value).sum()), 0.0) ** 2 / (weight.sum() * power)))
+
+
+def _above_floor(power: NDArray[np.float32], band: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """0 where a group is as quiet as the quietest fifth, 1 where it holds twice that power or more."""
+    total = power[:, band].sum(axis=1, dtype=np.float64)
+    return np.asarray(np.clip(total / max(float(np.quantile(total, 0.2)), 1e-30) - 1, 0, 1))
 
 
 def _refine(a: Heard, b: Heard, line: Line, sign: int) -> Refined:
