@@ -1,6 +1,6 @@
 """Figures that turn evidence into probabilities and standard deviations.
 
-They were fitted on simulated rooms (460 pairs for the lobes, 230 for the standard deviation, 140 more for its last
+They were fitted on simulated rooms (460 pairs for the lobes, 230 for the standard deviation, 290 more for its last
 figure) and on 420 unrelated pairs; `python -m benchmarks honest` checks them on other seeds, and its tables are in
 docs/accuracy.md.
 """
@@ -30,7 +30,7 @@ SHARE_MIDDLE, SHARE_WIDTH = 0.60, 0.03
 # Standard deviation of the lag: noise, and what reverberation bends. The second is log-linear in the scatter of the
 # bands (us), the peakiness of the plain correlation and the coherence.
 STD_NOISE = 1.3
-STD_REVERBERATION = np.array([3.62, 0.64, -1.38, -1.21])
+STD_REVERBERATION = np.array([3.87, 0.64, -1.38, -1.21])
 
 
 def lobe_probabilities(features: NDArray[np.float64], peakiness: float) -> NDArray[np.float64]:
