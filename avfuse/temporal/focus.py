@@ -29,7 +29,7 @@ _EDGE = 6000.0  # Hz at which one step of drift turns the phase at the ends by a
 LAGS = np.arange(-int(REACH * RATE) * _UP, int(REACH * RATE) * _UP + 1) / (RATE * _UP)
 
 
-def _in_band(bins: int) -> NDArray[np.bool_]:
+def in_band(bins: int) -> NDArray[np.bool_]:
     f = np.linspace(0, RATE / 2, bins)
     return (f >= _LOW) & (f <= _HIGH)
 
@@ -37,7 +37,7 @@ def _in_band(bins: int) -> NDArray[np.bool_]:
 def correlation(spectra: NDArray[np.complexfloating], reach: float = REACH) -> F32:
     """Correlation functions at lags -reach .. reach, two values a sample, of `(..., bins)` cross spectra."""
     size = 2 * (spectra.shape[-1] - 1)
-    c = np.fft.irfft(spectra * _in_band(spectra.shape[-1]), size * _UP) * _UP
+    c = np.fft.irfft(spectra * in_band(spectra.shape[-1]), size * _UP) * _UP
     m = int(reach * RATE) * _UP
     return np.concatenate([c[..., -m:], c[..., : m + 1]], axis=-1).astype(np.float32)
 
@@ -94,7 +94,7 @@ def focus(evidence: Evidence, drift_range: float = DRIFT_RANGE) -> Focused:
     at_centre = line.lag + line.drift * (centre - line.centre) + lag
     sharp = Line(at_centre, line.drift + slope, centre, line.score)
     frames = float(evidence.frames.sum())
-    usable = float(np.count_nonzero(_in_band(BINS))) * 2 / FRAME
+    usable = float(np.count_nonzero(in_band(BINS))) * 2 / FRAME
     return Focused(sharp, peak / max(null_peak, 1e-12), peak / (frames * usable))
 
 

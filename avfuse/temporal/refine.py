@@ -31,7 +31,7 @@ class Refined:
     """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift), noise alone.
 
     coherence: mean magnitude-squared coherence where it was weighted. drift_known: drift was estimated.
-    band_scatter: seconds by which bands of 125 Hz disagree about the lag. residuals: `(groups,)` seconds.
+    band_scatter: seconds by which bands of 125 Hz disagree about the lag.
     """
 
     line: Line
@@ -39,7 +39,6 @@ class Refined:
     coherence: float
     drift_known: bool
     band_scatter: float
-    residuals: F64
 
 
 def refine(evidence: Evidence, *, sign: int = 1, with_drift: bool = True) -> Refined:
@@ -121,7 +120,6 @@ def _finish(
     # Reflections bend the phase of each band alike at all times: what is left there tells of reverberation.
     band_bend = np.maximum(bend.sum(axis=0), 1e-30)
     band_lag = slope.sum(axis=0) / band_bend
-    time_bend = np.maximum(bend.sum(axis=1), 1e-30)
     line = evidence.line
     sharp = Line(line.lag + line.drift * (centre - line.centre) + lag, line.drift + drift, centre, line.score)
     gamma2 = _squared_coherence(weight / np.maximum(evidence.frames[:, None], 1))
@@ -131,7 +129,6 @@ def _finish(
         float(np.average(gamma2, weights=weight + 1e-30)),
         with_drift,
         float(np.sqrt(np.average(band_lag**2, weights=band_bend))),
-        slope.sum(axis=1) / time_bend,
     )
 
 

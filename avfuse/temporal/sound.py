@@ -22,7 +22,7 @@ from avfuse.stream import Stream
 from avfuse.temporal import calibration
 from avfuse.temporal.coarse import Line, search, search_waveform
 from avfuse.temporal.evidence import BINS, Evidence, choose_windows, gather, gather_onsets, meeting
-from avfuse.temporal.focus import Focused, correlation, find_lobes, focus
+from avfuse.temporal.focus import Focused, correlation, find_lobes, focus, in_band
 from avfuse.temporal.hearing import RATE, Heard, hear
 from avfuse.temporal.refine import Refined, refine
 
@@ -171,7 +171,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         "peakiness": peakiness,
         "lobes": features,
         "lobe_lags": np.array([p.lag for p in lobes]),
-        "overlap": meeting(a, b, line),
+        "overlap": (low_end, high_end),
         "rivals": len(rivals),
     }
     if match < 0.5:
@@ -256,7 +256,7 @@ def _lag_at(line: Line, t: float) -> float:
 def _taking_part(evidence: Evidence, lag: float, sign: int) -> float:
     """Share of the time that agrees: 1 where all groups contribute alike, 1 / groups where one carries everything."""
     f = np.linspace(0, RATE / 2, BINS)
-    band = (f >= 100) & (f <= 7600)
+    band = in_band(BINS)
     turn = np.exp(2j * np.pi * f[band] * lag)
     value = sign * (evidence.phat[:, band] * turn).real.sum(axis=1) / evidence.frames
     noise = float(np.mean([((null[:, band].real.sum(axis=1) / evidence.frames) ** 2).mean() for null in evidence.null]))
@@ -323,7 +323,6 @@ def _estimate(
             "coherence": refined.coherence,
             "band_scatter": refined.band_scatter,
             "noise_cov": refined.cov,
-            "centre_lag": line.lag,
         },
     )
 
