@@ -207,8 +207,8 @@ def _rises(levels, keep):
     return np.array(found)
 
 
-def onset_stacks(x, y, late, keep):
-    """Twin of avfuse._kernels.sound.onset_stacks."""
+def onset_groups(x, y, late, keep, group, groups):
+    """Twin of avfuse._kernels.sound.onset_groups."""
     bins = x.shape[1]
     product = _turned(x, y, late)
     phase = np.divide(product, np.abs(product), out=np.zeros_like(product), where=product != 0)
@@ -218,4 +218,18 @@ def onset_stacks(x, y, late, keep):
         around = np.stack([power[:, max(b - 4, 0) : b + 5].mean(axis=1) for b in range(bins)], axis=1)
         broad *= _rises(np.log(power.sum(axis=1) + 1e-9), keep)
         fine *= _rises(np.log(around + 1e-9), keep)
-    return phase.sum(axis=0), (broad[:, None] * phase).sum(axis=0), (fine * phase).sum(axis=0)
+    fine *= phase != 0
+    sums = [np.zeros((groups, bins), kind) for kind in (np.complex128, np.float64, np.float64)]
+    for total, values in zip(sums, (fine * phase, fine, fine**2), strict=True):
+        np.add.at(total, group, values)
+    return phase.sum(axis=0), (broad[:, None] * phase).sum(axis=0), *sums
+
+
+def triangle_powers(spectra, interval, rise, bands):
+    """Twin of avfuse._kernels.sound.triangle_powers."""
+    weights = np.zeros((spectra.shape[1], bands + 2))
+    for b, j in enumerate(interval):
+        if j >= 0:
+            weights[b, j + 1] += rise[b]
+            weights[b, j] += 1 - rise[b]
+    return (np.abs(spectra.astype(np.complex128)) ** 2 @ weights)[:, 1:-1]

@@ -52,13 +52,29 @@ def test_slant_stacks_agree_with_their_twin(seed, groups, bins, count):
     close(kernels.slant_stack(*arguments), reference.slant_stack(*arguments), 1e-4)
 
 
-@given(SEEDS, FRAMES, BINS, st.floats(0, 1))
+@given(SEEDS, FRAMES, BINS, st.floats(0, 1), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
-def test_onset_stacks_agree_with_their_twin(seed, frames, bins, keep):
+def test_onset_groups_agree_with_their_twin(seed, frames, bins, keep, groups):
     rng = np.random.default_rng(seed)
-    arguments = (spectra(rng, frames, bins), spectra(rng, frames, bins), rng.uniform(-1, 1, frames), keep)
-    for found, expected in zip(kernels.onset_stacks(*arguments), reference.onset_stacks(*arguments), strict=True):
+    arguments = (
+        spectra(rng, frames, bins),
+        spectra(rng, frames, bins),
+        rng.uniform(-1, 1, frames),
+        keep,
+        rng.integers(0, groups, frames),
+        groups,
+    )
+    for found, expected in zip(kernels.onset_groups(*arguments), reference.onset_groups(*arguments), strict=True):
         close(found, expected, 1e-4)
+
+
+@given(SEEDS, FRAMES, BINS, st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_triangle_powers_agree_with_their_twin(seed, frames, bins, bands):
+    rng = np.random.default_rng(seed)
+    interval = np.sort(rng.integers(-1, bands + 1, bins))
+    arguments = (spectra(rng, frames, bins), interval, rng.random(bins).astype(np.float32), bands)
+    close(kernels.triangle_powers(*arguments), reference.triangle_powers(*arguments))
 
 
 @given(SEEDS, st.floats(-0.5, 0.5))
@@ -97,7 +113,9 @@ def test_a_reflection_that_follows_counts_less_than_what_rises_first():
     """Sound starts at frame 4 and lasts: its first frame is an onset, what goes on is none."""
     x = np.full((8, 9), 1e-3, np.complex64)
     x[4:] = 1.0
-    plain, broad, fine = kernels.onset_stacks(x, x, np.zeros(8), 0.0)
+    plain, broad, fine, mass, square = kernels.onset_groups(x, x, np.zeros(8), 0.0, np.zeros(8, np.int64), 1)
     np.testing.assert_allclose(plain, 8.0)
     np.testing.assert_allclose(broad, 9.0)  # rises are limited to 3, one at each device
     np.testing.assert_allclose(fine, 9.0)
+    np.testing.assert_allclose(mass, 9.0)
+    np.testing.assert_allclose(square, 81.0)

@@ -7,6 +7,27 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
+def triangle_powers(spectra, interval, rise, bands):
+    """Power of each spectrum under triangles that share their edges: where one falls the next one rises.
+
+    spectra: `(frames, bins)` complex64. interval: `(bins,)` triangle that rises at the bin, -1 where there is none;
+    `bands` where only the last one falls. rise: `(bins,)` its height there. Returns `(frames, bands)` float32.
+    """
+    frames, bins = spectra.shape
+    out = np.zeros((frames, bands), np.float32)
+    for k in range(frames):
+        for b in range(bins):
+            j = interval[b]
+            if j >= 0:
+                power = spectra[k, b].real * spectra[k, b].real + spectra[k, b].imag * spectra[k, b].imag
+                if j < bands:
+                    out[k, j] += rise[b] * power
+                if j > 0:
+                    out[k, j - 1] += (np.float32(1.0) - rise[b]) * power
+    return out
+
+
+@njit(cache=True, nogil=True)
 def cross_groups(x, y, late, group, groups):
     """Sums over groups of frames: whitened cross spectra, cross spectra and powers.
 
@@ -79,22 +100,26 @@ def slant_stack(spectra, lateness, first_slope, gap, count):
 
 
 @njit(cache=True, nogil=True)
-def onset_stacks(x, y, late, keep):
-    """Phase-only cross spectra summed over frames: plainly, and weighted by how steeply sound rises at both.
+def onset_groups(x, y, late, keep, group, groups):
+    """Phase-only cross spectra, weighted by how steeply sound rises at both.
 
-    x, y: `(frames, bins)` complex64 spectra of frames in time order. late: as in `cross_groups`.
+    x, y: `(frames, bins)` complex64 spectra of frames in time order. late, group: as in `cross_groups`.
     keep: share of the running mean of the past that is left one frame later.
-    The rise is that of log energy over its running mean, at most 3, taken over all bins (second result)
-    and over the nine bins around each (third result). Returns three `(bins,)` complex128 arrays.
+    The rise is that of log energy over its running mean, at most 3, taken over all bins (broad) and over the nine
+    bins around each (fine). Returns the plain and the broad sum, `(bins,)` complex128; the fine one, `(groups, bins)`
+    complex64; and the sums of its weights and of their squares, `(groups, bins)` float32.
     """
     frames, bins = x.shape
     plain = np.zeros(bins, np.complex128)
     broad = np.zeros(bins, np.complex128)
-    fine = np.zeros(bins, np.complex128)
+    fine = np.zeros((groups, bins), np.complex64)
+    mass = np.zeros((groups, bins), np.float32)
+    square = np.zeros((groups, bins), np.float32)
     past_x, past_y = np.zeros(bins), np.zeros(bins)
     now_x, now_y = np.zeros(bins), np.zeros(bins)
     total_past_x, total_past_y = 0.0, 0.0
     for k in range(frames):
+        g = group[k]
         sum_x, sum_y = 0.0, 0.0
         for b in range(bins):
             sum_x += x[k, b].real * x[k, b].real + x[k, b].imag * x[k, b].imag
@@ -125,6 +150,8 @@ def onset_stacks(x, y, late, keep):
                 p *= turn / size
                 plain[b] += p
                 broad[b] += weight * p
-                fine[b] += rise * p
+                fine[g, b] += np.complex64(rise * p)
+                mass[g, b] += np.float32(rise)
+                square[g, b] += np.float32(rise * rise)
             turn *= step
-    return plain, broad, fine
+    return plain, broad, fine, mass, square

@@ -8,37 +8,80 @@ docs/accuracy.md.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Conditional logit over the lobes of one correlation: heights of the plain, the onset-weighted and the band-wise
-# onset-weighted correlation against their maxima, and whether the lobe is inverted. The peakier the plain
-# correlation, the less room for doubt.
-LOBE_WEIGHTS = np.array([0.0, 4.5, 5.8, -5.0])
-LOBE_PEAKINESS = 0.28
+from avfuse.temporal.coarse import Line
+from avfuse.temporal.refine import Refined
 
-# Logit of a match: constant, log of the peak over its null, log of the features' score over 5, which unrelated
-# pairs seldom reach. Lines found by waveform alone count as 5.
-MATCH_WEIGHTS = np.array([-14.5, 17.0, 12.0])
+# Conditional logit over the lobes of one correlation: heights of the onset-weighted and of the band-wise onset-weighted
+# correlation against their maxima, and whether the lobe is inverted. The height without weights says nothing more. The
+# further the band-wise maximum stands out, the less room for doubt.
+LOBE_WEIGHTS = np.array([2.6, 9.0, -6.0])
+LOBE_SHARPNESS = 0.6
+
+# Logit of a match: constant, log of the peak over its null (unrelated pairs reach 2.5), log of the features' score over
+# 5 (they reach 6.6, true pairs start at 6). Lines found by waveform alone count as 5.
+MATCH_WEIGHTS = np.array([-16.5, 16.0, 36.0])
+MATCH_SCORES = (5.0, 20.0)
+
+# Logit of a match of a few seconds within more: log of the local peak over what unrelated pairs seldom reach.
+LOCAL_MIDDLE, LOCAL_WEIGHT = 3.8, 16.0
 
 # Logit of an event that was recorded together, against a jingle that both merely contain: the share of the lively time
-# that takes part, where it turns and how fast. True pairs take part by 0.77-0.99 where their noise allows an answer,
-# jingles by 0.17-0.61.
-SHARE_MIDDLE, SHARE_WIDTH = 0.60, 0.03
+# that takes part, where it turns and how fast. True pairs take part by 0.74-1 where their noise allows an answer,
+# jingles by 0.6 at most, but where little else overlaps.
+SHARE_MIDDLE, SHARE_WIDTH = 0.65, 0.025
 
-# Standard deviation of the lag: noise, and what reverberation bends. The second is log-linear in the scatter of the
-# bands (us), the peakiness of the plain correlation and the coherence.
-STD_NOISE = 1.3
-STD_REVERBERATION = np.array([3.87, 0.64, -1.38, -1.21])
+# What scatter between cells and between bands says of the standard deviation misses: groups share frames, neighbouring
+# bands reflections. The floor is what interpolation and rounding leave.
+STD_NOISE, STD_BENT, STD_FLOOR = 1.15, 1.3, 0.04e-6
+DRIFT_NOISE, DRIFT_BENT = 1.25, 1.0
 
 
-def lobe_probabilities(features: NDArray[np.float64], peakiness: float) -> NDArray[np.float64]:
-    """Probability of each lobe, `(lobes,)`, from `(lobes, 4)` features; they sum to 1.
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift), everything included.
 
-    peakiness: highest value of the plain correlation over its root mean square.
+    coherence: see `Refined`. drift_known: drift was estimated.
     """
-    score = features @ LOBE_WEIGHTS * math.exp(LOBE_PEAKINESS * (math.log(peakiness) - 2.5))
+
+    line: Line
+    cov: NDArray[np.float64]
+    coherence: float
+    drift_known: bool
+
+
+def settle(plain: Refined, onset: Refined) -> Settled:
+    """The more certain of two estimates from one pair; their disagreement beyond both widens the interval."""
+    better, other = sorted((plain, onset), key=lambda r: _variance(r, r.line.centre))
+    at = better.line.centre
+    line = other.line
+    apart = line.lag + line.drift * (at - line.centre) - better.line.lag
+    own, others = _variance(better, at), _variance(other, at)
+    noise = math.sqrt(better.cov[0, 0])
+    # Drift suffers from reflections as the lag does, as far as what is heard changes with time.
+    wider = DRIFT_NOISE**2 + (DRIFT_BENT * better.bent / max(noise, 1e-12)) ** 2
+    cov = np.diag([own + max(0.0, apart**2 - own - others), wider * better.cov[1, 1]])
+    return Settled(better.line, cov, better.coherence, better.drift_known)
+
+
+def _variance(refined: Refined, at: float) -> float:
+    """Of the lag at a time, noise and reflections."""
+    away = at - refined.line.centre
+    cov = refined.cov
+    noise = cov[0, 0] + 2 * away * cov[0, 1] + away**2 * cov[1, 1]
+    return float(STD_NOISE**2 * noise + (STD_BENT * refined.bent) ** 2 + STD_FLOOR**2)
+
+
+def lobe_probabilities(features: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
+    """Probability of each lobe, `(lobes,)`, from `(lobes, 3)` features; they sum to 1.
+
+    sharpness: highest value of the band-wise onset-weighted correlation over its root mean square.
+    """
+    score = features @ LOBE_WEIGHTS * math.exp(LOBE_SHARPNESS * (math.log(sharpness) - 2.5))
     p = np.exp(score - score.max())
     return np.asarray(p / p.sum())
 
@@ -47,19 +90,15 @@ def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-min(max(x, -40.0), 40.0)))
 
 
-def match_probability(peak: float, score: float, wave: bool) -> float:
-    """Probability that two sounds share what their correlation shows."""
-    mel = 5.0 if wave else min(max(score, 4.0), 30.0)
-    return _logistic(float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / 5)])))
+def match_probability(peak: float, local: float, score: float, wave: bool) -> float:
+    """Probability that two sounds share what their correlation shows, all along or for a few seconds."""
+    low, high = MATCH_SCORES
+    mel = low if wave else min(max(score, low), high)
+    throughout = float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / 5)]))
+    somewhere = LOCAL_WEIGHT * math.log(max(local, 1e-3) / LOCAL_MIDDLE)
+    return _logistic(max(throughout, somewhere))
 
 
 def spread_probability(share: float) -> float:
     """Probability that what is shared is the event and not a jingle, from the share of the time that takes part."""
     return _logistic((share - SHARE_MIDDLE) / SHARE_WIDTH)
-
-
-def widening(noise_std: float, band_scatter: float, peakiness: float, coherence: float) -> float:
-    """Factor from the standard deviation by noise alone (s) to one that also covers reverberation."""
-    x = np.array([1.0, math.log(max(band_scatter * 1e6, 1e-3)), math.log(max(peakiness, 1.0)), coherence])
-    bent = 1e-6 * math.exp(float(STD_REVERBERATION @ x))
-    return math.hypot(STD_NOISE * noise_std, bent) / max(noise_std, 1e-12)

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from avfuse.temporal.hearing import BANDS, FRAME_RATE, RATE, Heard
 
@@ -70,43 +71,27 @@ def normalise(heard: Heard) -> F32:
     return out
 
 
-def _fast_length(n: int) -> int:
-    """Smallest 2^a 3^b 5^c >= n."""
-    best = 1 << (n - 1).bit_length()
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            two = three
-            while two < n:
-                two *= 2
-            best = min(best, two)
-            three *= 3
-        five *= 5
-    return best
-
-
 class _Reference:
     """Spectra of the reference's features, kept for many segments."""
 
     def __init__(self, features: F32, longest: int) -> None:
         self.frames = len(features)
-        self.size = _fast_length(len(features) + longest)
-        self.spectra = [np.fft.rfft(features[:, b], self.size) for b in range(BANDS)]
-        self.energy = np.fft.rfft((features**2).sum(axis=1), self.size)
+        self.size = fft.next_fast_len(len(features) + longest, real=True)
+        self.spectra = [fft.rfft(features[:, b], self.size) for b in range(BANDS)]
+        self.energy = fft.rfft((features**2).sum(axis=1), self.size)
 
     def correlate(self, segment: F32) -> tuple[F32, NDArray[np.int64]]:
         """Scores and the lags (frames) they belong to; lag: frame k of the segment meets frame k + lag."""
         cross = np.zeros(self.size // 2 + 1, np.complex64)
         for b, spectrum in enumerate(self.spectra):
-            other = np.fft.rfft(segment[:, b], self.size)
+            other = fft.rfft(segment[:, b], self.size)
             product = spectrum * np.conj(other)
             magnitude = np.abs(product)
             # Half whitening keeps fast and slow modulations in balance.
             cross += product / np.sqrt(magnitude + 1e-3 * magnitude.mean() + 1e-20)
-        correlation = np.fft.irfft(cross, self.size)
+        correlation = fft.irfft(cross, self.size)
         # Under no relation the variance at a lag goes with the energy that meets there.
-        meeting = np.fft.irfft(self.energy * np.conj(np.fft.rfft((segment**2).sum(axis=1), self.size)), self.size)
+        meeting = fft.irfft(self.energy * np.conj(fft.rfft((segment**2).sum(axis=1), self.size)), self.size)
         lags = np.arange(-(len(segment) - 1), self.frames)
         found, weight = correlation[lags], np.maximum(meeting[lags], 0)
         overlap = np.minimum(lags + len(segment), self.frames) - np.maximum(lags, 0)
@@ -179,19 +164,19 @@ def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float,
     """
     size = min(reference.count, int(_LONGEST * RATE))
     length = min(moving.count, int(_PIECE * RATE))
-    n = _fast_length(size + length)
+    n = fft.next_fast_len(size + length, real=True)
     f = np.fft.rfftfreq(n, 1 / RATE)
     band = ((f > 100) & (f < 6000)).astype(np.float32)
-    spectrum = np.fft.rfft(reference.read(0, size), n)
+    spectrum = fft.rfft(reference.read(0, size), n)
     last = min(moving.count, int(_LONGEST * RATE)) - length
     starts = np.unique(np.linspace(0, last, min(_PIECES, 1 + 2 * last // length)).astype(int))
     points: list[tuple[int, float, float, float]] = []
     for piece, start in enumerate(starts):
-        product = spectrum * np.conj(np.fft.rfft(moving.read(int(start), length), n))
+        product = spectrum * np.conj(fft.rfft(moving.read(int(start), length), n))
         magnitude = np.abs(product)
         # Mostly whitened, so that one loud tone does not decide.
         product *= band / (magnitude + 1e-2 * float(magnitude.mean()) + 1e-20)
-        correlation = np.abs(np.fft.irfft(product, n))
+        correlation = np.abs(fft.irfft(product, n))
         lags = np.arange(-length + RATE, size - RATE)
         lag_seconds = (lags - start) / RATE
         keep = (lag_seconds >= low) & (lag_seconds <= high)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
-from avfuse._kernels.sound import cross_groups, onset_stacks
+from avfuse._kernels.sound import cross_groups, onset_groups
 from avfuse.temporal.coarse import Line
 from avfuse.temporal.hearing import RATE, Heard
 
@@ -31,6 +32,7 @@ _WINDOW = 6.0  # seconds
 _NULL_SHIFTS = (0.37, 0.61)
 _ONSET_FRAME = 1024
 _ONSET_HOP = 128
+_ONSET_PER_GROUP = 62  # half a second
 _ONSET_MEMORY = 0.010  # seconds
 _ONSET_MOST = 60.0  # seconds of sound that are looked through for onsets
 
@@ -54,6 +56,11 @@ class Evidence:
     power_reference: NDArray[np.float32]
     power_moving: NDArray[np.float32]
     null: C64
+
+    @property
+    def spectra(self) -> C64:
+        """What is stacked."""
+        return self.phat
 
     @property
     def span(self) -> float:
@@ -100,7 +107,7 @@ def _read_frames(heard: Heard, first: NDArray[np.int64], size: int) -> C64:
     low = int(first[0])
     samples = heard.read(low, int(first[-1]) + size - low)
     frames = np.lib.stride_tricks.sliding_window_view(samples, size)[first - low]
-    return np.asarray(np.fft.rfft(frames * window), np.complex64)
+    return np.asarray(fft.rfft(frames * window), np.complex64)
 
 
 def _paired(
@@ -147,19 +154,77 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window], *
     )
 
 
-def gather_onsets(reference: Heard, moving: Heard, line: Line, windows: list[Window]) -> NDArray[np.complex128]:
-    """Phase-only cross spectra of short frames, `(3, bins)`: plain, weighted by onsets, by onsets per band.
+@dataclass(frozen=True, eq=False)
+class Onsets:
+    """What rises at both sounds along `line`: phase-only cross spectra of 64 ms frames every 8 ms.
+
+    plain, broad: `(bins,)` sums over everything, unweighted and weighted by the rise of the whole band.
+    times: `(groups,)` seconds of the moving sound. fine: `(groups, bins)` weighted by the rise around each bin; mass
+    and square: sums of those weights and of their squares. null: `(shifts, groups, bins)`, `spectra` of frames that
+    do not belong together.
+    """
+
+    line: Line
+    times: F64
+    plain: NDArray[np.complex128]
+    broad: NDArray[np.complex128]
+    fine: C64
+    mass: NDArray[np.float32]
+    square: NDArray[np.float32]
+    null: C64
+
+    @property
+    def spectra(self) -> C64:
+        """What is stacked: every half second weighs alike, or two blows that happen to coincide would decide."""
+        return _evened(self.fine, self.square)
+
+    @property
+    def span(self) -> float:
+        return float(self.times[-1] - self.times[0]) + _ONSET_PER_GROUP * _ONSET_HOP / RATE
+
+
+def _evened(fine: C64, square: NDArray[np.float32]) -> C64:
+    return np.asarray(fine / np.sqrt(square.sum(axis=1, keepdims=True) + 1e-12), np.complex64)
+
+
+def gather_onsets(
+    reference: Heard, moving: Heard, line: Line, windows: list[Window], *, with_null: bool = False
+) -> Onsets:
+    """What rises at both along `line`, from a minute of `windows` at most.
 
     What rises first is the direct sound; reflections follow it (the precedence effect).
+    with_null: as for `gather`.
     """
     keep = float(np.exp(-_ONSET_HOP / RATE / _ONSET_MEMORY))
-    total = np.zeros((3, _ONSET_FRAME // 2 + 1), np.complex128)
     most = int(_ONSET_MOST * RATE)
     step = max(1, round(sum(count for _, count in windows) / most))
+    parts: list[tuple[Any, ...]] = []
+    plain, broad = np.zeros((2, _ONSET_FRAME // 2 + 1), np.complex128)
     for start, count in windows[::step]:
         for first in range(start, start + min(count, most), 10 * RATE):  # bounded scratch memory
             piece = (first, min(10 * RATE + _ONSET_FRAME, start + count - first))
-            if piece[1] >= _ONSET_FRAME:
-                x, y, late, _ = _paired(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
-                total += np.array(onset_stacks(x, y, late, keep))
-    return total
+            if piece[1] < _ONSET_FRAME + 3 * _ONSET_HOP:
+                continue
+            x, y, late, middles = _paired(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
+            group = np.arange(len(middles)) // _ONSET_PER_GROUP
+            groups = int(group[-1]) + 1
+            some, wide, *cells = onset_groups(x, y, late, keep, group, groups)
+            plain, broad = plain + some, broad + wide
+            shifts = []
+            for share in _NULL_SHIFTS if with_null else ():
+                shifted = np.roll(y, max(1, int(share * len(y))), axis=0)
+                _, _, other, _, squares = onset_groups(x, shifted, late, keep, group, groups)
+                shifts.append(_evened(other, squares))
+            null = np.array(shifts, np.complex64).reshape(-1, groups, len(some))
+            parts.append((np.bincount(group, middles) / np.bincount(group), *cells, null))
+    times, fine, mass, square, nulls = zip(*parts, strict=True)
+    return Onsets(
+        line,
+        np.concatenate(times),
+        plain,
+        broad,
+        np.concatenate(fine),
+        np.concatenate(mass),
+        np.concatenate(square),
+        np.concatenate(nulls, axis=1),
+    )

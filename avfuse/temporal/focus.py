@@ -6,14 +6,16 @@ that looks hopeless at one drift is clear at the right one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from avfuse._kernels.sound import slant_stack
 from avfuse.temporal.coarse import Line
-from avfuse.temporal.evidence import BINS, FRAME, Evidence
+from avfuse.temporal.evidence import Evidence, Onsets
 from avfuse.temporal.hearing import RATE
 
 F32 = NDArray[np.float32]
@@ -24,6 +26,7 @@ REACH = 0.032  # seconds searched on both sides of a candidate
 _UP = 2
 _LOW, _HIGH = 100.0, 7600.0  # Hz used for finding
 _FIRST_SPAN = 30.0
+_STRETCHES = (3, 6, 12, 24)  # half seconds
 _EDGE = 6000.0  # Hz at which one step of drift turns the phase at the ends by an eighth of a circle
 
 LAGS = np.arange(-int(REACH * RATE) * _UP, int(REACH * RATE) * _UP + 1) / (RATE * _UP)
@@ -37,27 +40,29 @@ def in_band(bins: int) -> NDArray[np.bool_]:
 def correlation(spectra: NDArray[np.complexfloating], reach: float = REACH) -> F32:
     """Correlation functions at lags -reach .. reach, two values a sample, of `(..., bins)` cross spectra."""
     size = 2 * (spectra.shape[-1] - 1)
-    c = np.fft.irfft(spectra * in_band(spectra.shape[-1]), size * _UP) * _UP
+    c = fft.irfft(spectra * in_band(spectra.shape[-1]), size * _UP) * _UP
     m = int(reach * RATE) * _UP
     return np.concatenate([c[..., -m:], c[..., : m + 1]], axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Focused:
-    """line: sharpened. peak: height of the stack, as a multiple of what frames that do not belong together
-    reach over the same search. height: the same before that division, per frame (1 would be identical sound).
+    """line: sharpened. support: height of the stack, which grows with everything that agrees. peak: the same as a
+    multiple of what frames that do not belong together reach over the same search. local: as `peak`, of the best
+    stretch of one and a half to twelve seconds: a jingle in an hour.
     """
 
     line: Line
     peak: float
-    height: float
+    support: float
+    local: float
 
 
 def _stack(spectra: NDArray[np.complex64], lateness: F64, first: float, gap: float, count: int) -> F32:
     return correlation(slant_stack(spectra, lateness * RATE, first, gap, count))
 
 
-def focus(evidence: Evidence, drift_range: float = DRIFT_RANGE) -> Focused:
+def focus(evidence: Evidence | Onsets, drift_range: float = DRIFT_RANGE) -> Focused:
     """Search drift within +-drift_range around the line, and lag within +-REACH."""
     times = evidence.times
     order = np.argsort(times)
@@ -71,7 +76,7 @@ def focus(evidence: Evidence, drift_range: float = DRIFT_RANGE) -> Focused:
         half = max(float(np.abs(lateness).max()), 0.3)
         gap = 1 / (8 * _EDGE * half)
         steps = max(2, int(np.ceil(around / gap)))
-        stacks = _stack(evidence.phat[chosen], lateness, slope - steps * gap, gap, 2 * steps + 1)
+        stacks = _stack(evidence.spectra[chosen], lateness, slope - steps * gap, gap, 2 * steps + 1)
         s, k = np.unravel_index(int(np.argmax(np.abs(stacks))), stacks.shape)
         peak, lag = float(abs(stacks[s, k])), float(LAGS[k])
         null_peak = float(
@@ -93,12 +98,25 @@ def focus(evidence: Evidence, drift_range: float = DRIFT_RANGE) -> Focused:
     # The old line plus what the stack found: lag + slope * (t - centre).
     at_centre = line.lag + line.drift * (centre - line.centre) + lag
     sharp = Line(at_centre, line.drift + slope, centre, line.score)
-    frames = float(evidence.frames.sum())
-    usable = float(np.count_nonzero(in_band(BINS))) * 2 / FRAME
-    return Focused(sharp, peak / max(null_peak, 1e-12), peak / (frames * usable))
+    return Focused(sharp, peak / max(null_peak, 1e-12), peak, _local_peak(evidence, order))
 
 
-def _liveliest_span(evidence: Evidence, seconds: float) -> tuple[float, float]:
+def _local_peak(evidence: Evidence | Onsets, order: NDArray[np.int64]) -> float:
+    """Drift is left out: in seconds it moves little."""
+
+    def highest(spectra: NDArray[np.complex64]) -> float:
+        total = np.cumsum(correlation(spectra[order]), axis=0, dtype=np.float64)
+        found = 0.0
+        for count in _STRETCHES:
+            if count < len(total):
+                found = max(found, float(np.abs(total[count:] - total[:-count]).max()) / math.sqrt(count))
+        return found
+
+    null = float(np.mean([highest(null) for null in evidence.null]))
+    return highest(evidence.spectra) / max(null, 1e-12)
+
+
+def _liveliest_span(evidence: Evidence | Onsets, seconds: float) -> tuple[float, float]:
     """The stretch whose groups agree best with each other on any lag."""
     times = evidence.times
     if evidence.span <= 2 * seconds:
@@ -109,8 +127,8 @@ def _liveliest_span(evidence: Evidence, seconds: float) -> tuple[float, float]:
         if np.count_nonzero(inside) < 4:
             continue
         lateness = times[inside] - times[inside].mean()
-        c = _stack(evidence.phat[inside], lateness, -DRIFT_RANGE, 10e-6, 33)
-        score = float(np.abs(c).max() / np.sqrt(evidence.frames[inside].sum()))
+        c = _stack(evidence.spectra[inside], lateness, -DRIFT_RANGE, 10e-6, 33)
+        score = float(np.abs(c).max() / np.sqrt(np.count_nonzero(inside)))
         if score > best:
             best, found = score, (float(start), float(start + seconds))
     return found

@@ -15,7 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
+from avfuse._kernels.sound import triangle_powers
 from avfuse.errors import StreamError
 from avfuse.resampling import resample_pieces
 from avfuse.stream import Stream
@@ -26,6 +28,7 @@ BANDS = 16
 _WINDOW = 400
 _NFFT = 512
 _HOP = RATE // FRAME_RATE
+_LEAKS = 48  # bins; the window's side lobes are 90 dB down from there on
 _BLOCK = 10.0  # seconds decoded at once
 _KEEP = 240 * RATE  # samples kept in memory before the rest is spilled
 # Power (mean square) under which a frame counts as silent: 1 bit of a 16-bit file is 1e-10.
@@ -73,28 +76,37 @@ class Heard:
 
 
 @lru_cache(maxsize=1)
-def _mel_matrix() -> F32:
-    """Triangles on the mel scale (O'Shaughnessy's formula) from 120 Hz to 7.6 kHz, `(BANDS, bins)`."""
+def _window() -> tuple[F32, NDArray[np.complex64]]:
+    """The analysis window, and the first bins of its spectrum, beyond which a constant leaks into nothing."""
+    window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+    return window, np.asarray(fft.rfft(window, _NFFT)[:_LEAKS], np.complex64)
+
+
+@lru_cache(maxsize=1)
+def _mel_bank() -> tuple[NDArray[np.int64], F32]:
+    """Triangles on the mel scale (O'Shaughnessy's formula) from 120 Hz to 7.6 kHz, as `triangle_powers` wants them."""
     low, high = (2595 * np.log10(1 + f / 700) for f in (120.0, 7600.0))
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     f = np.arange(_NFFT // 2 + 1) * RATE / _NFFT
-    rise = (f[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    fall = (edges[2:, None] - f[None]) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+    interval = np.searchsorted(edges, f, side="right") - 1
+    interval[interval > BANDS] = -1
+    rise = (f - edges[interval]) / (edges[np.minimum(interval + 1, BANDS + 1)] - edges[interval])
+    return interval, rise.astype(np.float32)
 
 
 def log_mel(samples: F32) -> F32:
     """Log mel energies, `(frames, BANDS)`; frame k covers samples k * 160 .. k * 160 + 400 of `samples`."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
-    window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+    window, leak = _window()
+    level = np.full(_WINDOW, 1 / _WINDOW, np.float32)
     out = np.empty((len(frames), BANDS), np.float32)
-    for first in range(0, len(frames), 2000):  # bounded scratch memory
-        part = frames[first : first + 2000]
+    for first in range(0, len(frames), 500):  # stays in the cache
+        part = frames[first : first + 500] * window
+        spectrum = fft.rfft(part, _NFFT)
         # A constant would leak into every band; taking it out here costs nothing that is heard.
-        part = part - part.mean(axis=1, keepdims=True)
-        spectrum = np.fft.rfft(part * window, _NFFT)
-        power = spectrum.real**2 + spectrum.imag**2
-        out[first : first + 2000] = np.log(power @ _mel_matrix().T + np.float32(1e-7))
+        spectrum[:, :_LEAKS] -= (frames[first : first + 500] @ level)[:, None] * leak
+        # BLAS would do it in threads that wait for each other where two sounds are heard at once.
+        np.log(triangle_powers(spectrum, *_mel_bank(), BANDS) + np.float32(1e-7), out=out[first : first + 500])
     return out
 
 
@@ -122,7 +134,10 @@ class _Mixer:
             weights = (sign * (power > 1e-4 * power[loudest])).astype(np.float32)
             weights /= np.abs(weights).sum()
             self.weights = weights
-        mixed: F32 = weights @ values
+        # Not as a matrix product: see `log_mel`.
+        mixed: F32 = weights[0] * values[0]
+        for weight, channel in zip(weights[1:], values[1:], strict=True):
+            mixed += weight * channel
         return mixed
 
 
@@ -133,7 +148,7 @@ def _mono_blocks(stream: Stream) -> Iterator[tuple[float, F32]]:
         for times, values in stream.blocks(_BLOCK):
             if values.shape[1]:
                 mono = mixer(values)
-                if not np.isfinite(np.dot(mono, mono)):
+                if not np.isfinite(mono.sum(dtype=np.float64)):
                     raise StreamError(
                         f"Stream {stream.name!r}: NaN or infinite samples near {times[0]:.2f} s; expected finite sound"
                     )

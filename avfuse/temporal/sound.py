@@ -21,10 +21,10 @@ from avfuse.errors import StreamError
 from avfuse.stream import Stream
 from avfuse.temporal import calibration
 from avfuse.temporal.coarse import Line, search, search_waveform
-from avfuse.temporal.evidence import BINS, Evidence, choose_windows, gather, gather_onsets, meeting
-from avfuse.temporal.focus import Focused, correlation, find_lobes, focus, in_band
+from avfuse.temporal.evidence import Evidence, Onsets, choose_windows, gather, gather_onsets, meeting
+from avfuse.temporal.focus import Focused, Lobe, correlation, find_lobes, focus, in_band
 from avfuse.temporal.hearing import RATE, Heard, hear
-from avfuse.temporal.refine import Refined, refine
+from avfuse.temporal.refine import BIN_WORTH, ONSET_WORTH, cells_of, refine
 
 SPEED_OF_SOUND = 343.0
 PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
@@ -32,23 +32,38 @@ SHORTEST = 1.0  # seconds of sound that can be placed
 _CLEAR = 6.0  # peaks over their null that need no second search
 _RIVAL = 0.5  # share of the best line's support from which another line is a rival
 _NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
-_BRIEF = 8.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
-_ACCEPT = 0.97
+_HOPEFUL = 3  # lines whose onsets are listened to where no line is clear
+_BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
+_ACCEPT = 0.98
 _SAME = 0.8e-3  # seconds
+_LEAST, _FEW = 1e-3, 4  # candidates less probable than this are left out, but for so many
+_APART = 4e-3  # seconds by which a lobe may lie off the line before frames of 64 ms miss much of it
 _MOMENTS = 5.0  # half seconds of sound above both floors that say something about evenness
 _DRIFT_UNKNOWN = 10e-6
 
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
+    """A candidate line, and what the waveforms say along it: all frames alike, and where that is not clear, onsets."""
+
     line: Line
-    focused: Focused
-    frames: int
+    plain: Focused
+    onset: Focused | None = None
 
     @property
-    def support(self) -> float:
-        """Height times frames: how much of the sound agrees."""
-        return self.focused.height * self.frames
+    def focused(self) -> Focused:
+        return self.onset if self.onset is not None and self.onset.peak > self.plain.peak else self.plain
+
+    @property
+    def hopeful(self) -> bool:
+        """Worth a second, slower look."""
+        return (self.line.score > 5 and not self.line.wave) or self.plain.peak > 1.3 or self.plain.local > 2
+
+    @property
+    def match(self) -> float:
+        """Probability that the sounds share what this line shows."""
+        local = max(self.plain.local, self.onset.local if self.onset else 0.0)
+        return calibration.match_probability(self.focused.peak, local, self.line.score, self.line.wave)
 
 
 def estimate_offset(
@@ -117,40 +132,69 @@ def nothing_to_hear(heard: Heard) -> str | None:
 
 def _try(a: Heard, b: Heard, line: Line) -> _Tried | None:
     windows = choose_windows(a, b, line)
-    if not windows:
-        return None
-    evidence = gather(a, b, line, windows)
-    return _Tried(line, focus(evidence), int(evidence.frames.sum()))
+    return _Tried(line, focus(gather(a, b, line, windows))) if windows else None
 
 
-def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float) -> ClockEstimate:
+def _listen_to_onsets(a: Heard, b: Heard, tried: _Tried) -> _Tried:
+    """In a room the direct sound may show in onsets alone."""
+    windows = choose_windows(a, b, tried.line)
+    return replace(tried, onset=focus(gather_onsets(a, b, tried.line, windows, with_null=True)))
+
+
+def _candidate_lines(a: Heard, b: Heard, low: float, high: float) -> list[_Tried]:
+    """Lines tried, the most probable first."""
     lines = search(a, b, low=low, high=high)
     tried = _try_all(a, b, lines)
-    if not tried or tried[0].focused.peak < _CLEAR:
+    if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
         # Steady sounds have flat envelopes; their waveforms may still agree.
         waves = search_waveform(a, b, low=low, high=high)
         new = [w for w in waves if not any(abs(_lag_at(k, w.centre) - w.lag) < 0.02 for k in lines)]
-        tried = sorted(tried + _try_all(a, b, new), key=lambda t: -t.focused.peak)
+        tried += _try_all(a, b, new)
+    if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
+        hopeful = sorted((t for t in tried if t.hopeful), key=lambda t: -t.match)[:_HOPEFUL]
+        tried = [_listen_to_onsets(a, b, t) if t in hopeful else t for t in tried]
+    return sorted(tried, key=lambda t: -t.match)
+
+
+def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float) -> ClockEstimate:
+    tried = _candidate_lines(a, b, low, high)
     if not tried:
         return ClockEstimate(
             "no_match", message="no overlap of at least one second was left to search", evidence=("sound",)
         )
     best = _best_supported(tried)
+    diagnostics: dict[str, object] = {
+        "peak": best.focused.peak,
+        "plain_peak": best.plain.peak,
+        "onset_peak": best.onset.peak if best.onset else math.nan,
+        "local": best.plain.local,
+        "coarse": best.line.score,
+        "wave": best.line.wave,
+        "match": best.match,
+    }
+    if best.match < 0.5:
+        return ClockEstimate(
+            "no_match",
+            message="both hold sound, but nothing in it is shared; "
+            "check that they recorded the same event at the same time",
+            confidence=1 - best.match,
+            evidence=("sound",),
+            diagnostics=diagnostics,
+        )
     line = best.focused.line
     windows = choose_windows(a, b, line)
-    sharp = gather(a, b, line, windows)
-    onsets = [correlation(s) for s in gather_onsets(a, b, line, windows)]
-    plain = correlation(sharp.phat.sum(axis=0))
-    peakiness = float(np.abs(plain).max() / np.sqrt(np.mean(plain**2)))
-    lobes = find_lobes(plain, onsets[1], onsets[2])
-    features = np.array([[p.plain, p.broad, p.fine, float(p.sign < 0)] for p in lobes])
-    probabilities = calibration.lobe_probabilities(features, peakiness)
+    sharp, onsets = gather(a, b, line, windows), gather_onsets(a, b, line, windows)
+    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
+    lobes = find_lobes(plain, broad, fine)
+    features = np.array([[p.broad, p.fine, float(p.sign < 0)] for p in lobes])
+    sharpness = float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
+    probabilities = calibration.lobe_probabilities(features, sharpness)
     order = np.argsort(-probabilities)
-    share = _taking_part(sharp, lobes[order[0]].lag, lobes[order[0]].sign)
-    match = calibration.match_probability(best.focused.peak, best.line.score, best.line.wave)
+    chosen = lobes[order[0]]
+    share = max(_taking_part(sharp, chosen), _rising_together(onsets, chosen))
     spread = calibration.spread_probability(share)
     low_end, high_end = meeting(a, b, line)
-    if high_end - low_end < min(_BRIEF, 0.25 * b.duration) and share < 0.8:
+    if high_end - low_end < min(_BRIEF, 0.25 * b.duration) and share < 0.9:
         # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
         spread = min(spread, 0.9)
     rivals = [
@@ -158,44 +202,28 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         for t in tried
         if abs(_lag_at(t.focused.line, line.centre) - line.lag) > 0.05
         and t.focused.peak > _NOTICEABLE
-        and t.support > _RIVAL * best.support
+        and _support(t, best) > _RIVAL
     ]
-    diagnostics = {
-        "peak": best.focused.peak,
-        "height": best.focused.height,
-        "share": share,
-        "coarse": best.line.score,
-        "wave": best.line.wave,
-        "match": match,
-        "spread": spread,
-        "peakiness": peakiness,
-        "lobes": features,
-        "lobe_lags": np.array([p.lag for p in lobes]),
-        "overlap": (low_end, high_end),
-        "rivals": len(rivals),
-    }
-    if match < 0.5:
-        return ClockEstimate(
-            "no_match",
-            message="both hold sound, but nothing in it is shared; "
-            "check that they recorded the same event at the same time",
-            confidence=1 - match,
-            evidence=("sound",),
-            diagnostics=diagnostics,
-        )
-    chosen = lobes[order[0]]
     # Lobes closer than a millisecond are one answer: which of them it is goes into the standard deviation.
     shifts = np.array([p.lag - chosen.lag for p in lobes])
     near = np.abs(shifts) < _SAME
     lobe = float(probabilities[near].sum())
-    confidence = match * spread * lobe / (1 + len(rivals))
-    start = Line(line.lag + chosen.lag, line.drift, line.centre, line.score)
-    refined = _refine(a, b, start, chosen.sign)
-    diagnostics["lobe"] = lobe
+    confidence = best.match * spread * lobe / (1 + len(rivals))
+    settled = _refine(a, b, sharp, onsets, chosen)
     # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
     close = near & (probabilities > 0.03)
     mixed = float(np.sum(probabilities[close] * shifts[close] ** 2))
-    estimate = _estimate(a, b, refined, spacing, peakiness, mixed, diagnostics)
+    diagnostics |= {
+        "share": share,
+        "spread": spread,
+        "lobe": lobe,
+        "lobes": features,
+        "lobe_lags": np.array([p.lag for p in lobes]),
+        "sharpness": sharpness,
+        "overlap": (low_end, high_end),
+        "rivals": len(rivals),
+    }
+    estimate = _estimate(a, b, settled, spacing, mixed, diagnostics)
     if confidence >= _ACCEPT:
         return replace(estimate, confidence=confidence)
     return replace(
@@ -205,10 +233,18 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         cov=None,
         confidence=confidence,
         candidates=_candidates(
-            a, b, refined, [lobes[k].lag - chosen.lag for k in order], probabilities[order] * match, rivals
+            a, b, settled.line, [lobes[k].lag - chosen.lag for k in order], probabilities[order] * best.match, rivals
         ),
-        message=_doubt(match * spread, rivals, best),
+        message=_doubt(best.match * spread, rivals, best),
     )
+
+
+def _support(other: _Tried, best: _Tried) -> float:
+    """How much agrees along another line, as a share of what does along the best; like with like."""
+    found = [other.plain.support / best.plain.support]
+    if other.onset is not None and best.onset is not None:
+        found.append(other.onset.support / best.onset.support)
+    return max(found)
 
 
 def _doubt(match: float, rivals: list[_Tried], best: _Tried) -> str:
@@ -227,7 +263,7 @@ def _doubt(match: float, rivals: list[_Tried], best: _Tried) -> str:
 
 
 def _try_all(a: Heard, b: Heard, lines: list[Line]) -> list[_Tried]:
-    """Lines tried, best peak first; once one is clear, only those that may rival it."""
+    """Lines tried; once one is clear, only those that may rival it."""
     found: list[_Tried] = []
     clear = 0.0
     for line in lines:
@@ -236,34 +272,49 @@ def _try_all(a: Heard, b: Heard, lines: list[Line]) -> list[_Tried]:
         tried = _try(a, b, line)
         if tried is not None:
             found.append(tried)
-            if tried.focused.peak > _CLEAR:
+            if tried.plain.peak > _CLEAR:
                 clear = max(clear, line.score)
-    return sorted(found, key=lambda t: -t.focused.peak)
+    return found
 
 
 def _best_supported(tried: list[_Tried]) -> _Tried:
-    """The highest peak; among lines that match equally well, the one with most in common."""
-    top = tried[0]
-    most = max(t.support for t in tried if t.focused.peak > _NOTICEABLE) if top.focused.peak > _NOTICEABLE else 0.0
-    equal = [t for t in tried if t.focused.peak > _NOTICEABLE and t.support > 0.7 * most]
-    return max(equal, key=lambda t: (not t.line.wave, t.line.score)) if equal else top
+    """The most probable; among lines that match equally well, the one with most in common."""
+    equal = [t for t in tried if t.plain.peak > _NOTICEABLE and t.match > 0.9 * tried[0].match]
+    most = max((t.plain.support for t in equal), default=math.inf)
+    supported = [t for t in equal if t.plain.support > 0.7 * most]
+    return max(supported, key=lambda t: (not t.line.wave, t.line.score), default=tried[0])
 
 
 def _lag_at(line: Line, t: float) -> float:
     return line.lag + line.drift * (t - line.centre)
 
 
-def _taking_part(evidence: Evidence, lag: float, sign: int) -> float:
+def _taking_part(evidence: Evidence, chosen: Lobe) -> float:
     """Share of the time that agrees: 1 where all groups contribute alike, 1 / groups where one carries everything."""
-    f = np.linspace(0, RATE / 2, BINS)
-    band = in_band(BINS)
-    turn = np.exp(2j * np.pi * f[band] * lag)
-    value = sign * (evidence.phat[:, band] * turn).real.sum(axis=1) / evidence.frames
+    band = in_band(evidence.phat.shape[1])
+    value = _along(evidence.phat, chosen)[:, band].sum(axis=1) / evidence.frames
     noise = float(np.mean([((null[:, band].real.sum(axis=1) / evidence.frames) ** 2).mean() for null in evidence.null]))
     everywhere = _evenness(value, np.ones_like(value), noise)
     # Between impacts there is only noise to compare: count the time in which both sounds rise above their floors.
     both = np.sqrt(_above_floor(evidence.power_reference, band) * _above_floor(evidence.power_moving, band))
     return max(everywhere, _evenness(value, both, noise)) if both.sum() >= _MOMENTS else everywhere
+
+
+def _rising_together(onsets: Onsets, chosen: Lobe) -> float:
+    """As `_taking_part`, of the time in which sound rises at both: decays and pauses are not asked."""
+    band = in_band(onsets.fine.shape[1])
+    mass, square = (v[:, band].sum(axis=1, dtype=np.float64) for v in (onsets.mass, onsets.square))
+    weight = np.minimum(mass, 4 * mass.mean())
+    mass = np.maximum(mass, 1e-12)
+    value = _along(onsets.fine, chosen)[:, band].sum(axis=1) / mass
+    noise = square / mass**2 / (2 * ONSET_WORTH * BIN_WORTH)
+    return _evenness(value, weight, float(np.average(noise, weights=weight + 1e-30)))
+
+
+def _along(spectra: NDArray[np.complex64], lobe: Lobe) -> NDArray[np.float64]:
+    """What of `spectra`, `(groups, bins)`, agrees with the lobe: real parts after its delay is taken out."""
+    f = np.linspace(0, RATE / 2, spectra.shape[1])
+    return np.asarray(lobe.sign * (spectra * np.exp(2j * np.pi * f * lobe.lag)).real)
 
 
 def _evenness(value: NDArray[np.float64], weight: NDArray[np.float64], noise: float) -> float:
@@ -279,31 +330,37 @@ def _above_floor(power: NDArray[np.float32], band: NDArray[np.bool_]) -> NDArray
     return np.asarray(np.clip(total / max(float(np.quantile(total, 0.2)), 1e-30) - 1, 0, 1))
 
 
-def _refine(a: Heard, b: Heard, line: Line, sign: int) -> Refined:
-    """Twice, since the first step moves the frames that the second one compares."""
-    refined = refine(gather(a, b, line, choose_windows(a, b, line), with_null=False), sign=sign)
-    refined = refine(gather(a, b, refined.line, choose_windows(a, b, refined.line), with_null=False), sign=sign)
-    if refined.cov[1, 1] > _DRIFT_UNKNOWN**2:
-        flat = Line(line.lag, 0.0, refined.line.centre, line.score)
-        refined = refine(gather(a, b, flat, choose_windows(a, b, flat), with_null=False), sign=sign, with_drift=False)
-    return refined
+def _refine(a: Heard, b: Heard, sharp: Evidence, onsets: Onsets, chosen: Lobe) -> calibration.Settled:
+    """Lag and drift from all frames alike and from onsets, whichever states less; where the two disagree both say less.
+
+    All frames alike are best without a room, onsets within one.
+    """
+    line, lag, sign = sharp.line, chosen.lag, chosen.sign
+    if abs(lag) > _APART:
+        line, lag = Line(line.lag + lag, line.drift, line.centre, line.score), 0.0
+        windows = choose_windows(a, b, line)
+        sharp, onsets = gather(a, b, line, windows, with_null=False), gather_onsets(a, b, line, windows)
+    # Twice, since the first step moves the frames that the second one compares.
+    first = refine(cells_of(sharp, sign=sign), lag=lag).line
+    again = cells_of(gather(a, b, first, choose_windows(a, b, first), with_null=False), sign=sign)
+    rising = cells_of(onsets, sign=sign)
+    settled = calibration.settle(refine(again), refine(rising, lag=lag))
+    if settled.cov[1, 1] > _DRIFT_UNKNOWN**2:
+        flat = Line(line.lag + lag, 0.0, settled.line.centre, line.score)
+        windows = choose_windows(a, b, flat)
+        still = (gather(a, b, flat, windows, with_null=False), gather_onsets(a, b, flat, windows))
+        settled = calibration.settle(*(refine(cells_of(e, sign=sign), with_drift=False) for e in still))
+    return settled
 
 
 def _estimate(
-    a: Heard,
-    b: Heard,
-    refined: Refined,
-    spacing: float,
-    peakiness: float,
-    mixed: float,
-    diagnostics: dict[str, object],
+    a: Heard, b: Heard, settled: calibration.Settled, spacing: float, mixed: float, diagnostics: dict[str, object]
 ) -> ClockEstimate:
     """From lag and drift about the evidence's middle to offset and drift at time 0 of both recordings."""
-    line = refined.line
-    wider = calibration.widening(math.sqrt(refined.cov[0, 0]), refined.band_scatter, peakiness, refined.coherence)
-    cov = refined.cov * wider**2
+    line = settled.line
+    cov = settled.cov.copy()
     cov[0, 0] += mixed
-    if not refined.drift_known:
+    if not settled.drift_known:
         cov[0, 1] = cov[1, 0] = 0.0
         cov[1, 1] = PRIOR_DRIFT**2
     # Sources in all directions spread the difference of two paths evenly between -spacing and +spacing.
@@ -315,40 +372,26 @@ def _estimate(
         "aligned",
         ClockMap(offset, line.drift),
         back @ cov @ back.T,
-        drift_known=refined.drift_known,
+        drift_known=settled.drift_known,
         evidence=("sound",),
-        diagnostics=diagnostics
-        | {
-            "middle": middle,
-            "coherence": refined.coherence,
-            "band_scatter": refined.band_scatter,
-            "noise_cov": refined.cov,
-        },
+        diagnostics=diagnostics | {"middle": middle, "coherence": settled.coherence},
     )
 
 
 def _candidates(
-    a: Heard, b: Heard, refined: Refined, shifts: list[float], probabilities: NDArray[np.float64], rivals: list[_Tried]
+    a: Heard, b: Heard, line: Line, shifts: list[float], probabilities: NDArray[np.float64], rivals: list[_Tried]
 ) -> tuple[Candidate, ...]:
-    line = refined.line
-    found = [
-        Candidate(
-            a.start - b.start + line.lag + shift - line.drift * (b.start + line.centre),
-            line.drift,
-            float(p) / (1 + len(rivals)),
-        )
-        for shift, p in zip(shifts, probabilities, strict=True)
-    ]
-    for t in sorted(rivals, key=lambda t: (t.line.wave, -t.line.score)):
-        other = t.focused.line
-        found.append(
-            Candidate(
-                a.start - b.start + other.lag - other.drift * (b.start + other.centre),
-                other.drift,
-                float(probabilities[0]) / (1 + len(rivals)),
-            )
-        )
-    return tuple(found)
+    """Best first: what is all but ruled out is left out, but for the first few."""
+
+    def candidate(line: Line, shift: float, probability: float) -> Candidate:
+        offset = a.start - b.start + line.lag + shift - line.drift * (b.start + line.centre)
+        return Candidate(offset, line.drift, probability / (1 + len(rivals)))
+
+    likely = max(_FEW, int(np.count_nonzero(probabilities > _LEAST)))
+    found = [candidate(line, shift, float(p)) for shift, p in zip(shifts[:likely], probabilities, strict=False)]
+    ordered = sorted(rivals, key=lambda t: (t.line.wave, -t.line.score))
+    found += [candidate(t.focused.line, 0.0, float(probabilities[0])) for t in ordered]
+    return tuple(sorted(found, key=lambda c: -c.confidence))
 
 
 def _swap(found: ClockEstimate, span: tuple[float, float]) -> ClockEstimate:
