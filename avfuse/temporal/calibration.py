@@ -8,12 +8,14 @@ docs/accuracy.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.temporal.coarse import Line
+from avfuse.temporal.focus import Lobe
 from avfuse.temporal.refine import Refined
 
 # Conditional logit over the lobes of one correlation: heights of the onset-weighted and of the band-wise onset-weighted
@@ -76,11 +78,12 @@ def _variance(refined: Refined, at: float) -> float:
     return float(STD_NOISE**2 * noise + (STD_BENT * refined.bent) ** 2 + STD_FLOOR**2)
 
 
-def lobe_probabilities(features: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
-    """Probability of each lobe, `(lobes,)`, from `(lobes, 3)` features; they sum to 1.
+def lobe_probabilities(lobes: Sequence[Lobe], sharpness: float) -> NDArray[np.float64]:
+    """Probability of each lobe; they sum to 1.
 
     sharpness: highest value of the band-wise onset-weighted correlation over its root mean square.
     """
+    features = np.array([[lobe.broad, lobe.fine, float(lobe.sign < 0)] for lobe in lobes])
     score = features @ LOBE_WEIGHTS * math.exp(LOBE_SHARPNESS * (math.log(sharpness) - 2.5))
     p = np.exp(score - score.max())
     return np.asarray(p / p.sum())

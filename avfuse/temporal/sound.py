@@ -1,16 +1,17 @@
 """Sound against sound: where one recording lies on the clock of the other, how sure that is, or why it is not known.
 
-coarse      mel features: candidates to 10 ms          (coarse.py)
-focus       phase-only slant stacks: the candidate's drift and peak against a null  (evidence.py, focus.py)
-lobe        which maximum is the direct sound          (onset weighting; calibration.py)
-refine      maximum likelihood, covariance             (refine.py)
+search      mel features, or waveforms: candidate lines to 10 ms                             (coarse.py)
+match       slant stacks of phase-only cross spectra: drift, and a peak against a null       (evidence, focus, matching)
+lobe        which maximum is the direct sound                                                (focus, calibration)
+share       whether it is the event or a jingle                                              (sharing)
+refine      maximum likelihood, covariance                                                   (refine, calibration)
 decide      here
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,50 +21,23 @@ from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.stream import Stream
 from avfuse.temporal import calibration
-from avfuse.temporal.coarse import Line, search, search_waveform
+from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import Evidence, Onsets, choose_windows, gather, gather_onsets, meeting
-from avfuse.temporal.focus import Focused, Lobe, correlation, find_lobes, focus, in_band
-from avfuse.temporal.hearing import RATE, Heard, hear
-from avfuse.temporal.refine import BIN_WORTH, ONSET_WORTH, cells_of, refine
+from avfuse.temporal.focus import Lobe, correlation, find_lobes
+from avfuse.temporal.hearing import Heard, hear
+from avfuse.temporal.matching import Tried, best_supported, candidate_lines, lag_at, rivals_of
+from avfuse.temporal.refine import cells_of, refine
+from avfuse.temporal.sharing import share_of_time
 
 SPEED_OF_SOUND = 343.0
 PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
 SHORTEST = 1.0  # seconds of sound that can be placed
-_CLEAR = 6.0  # peaks over their null that need no second search
-_RIVAL = 0.5  # share of the best line's support from which another line is a rival
-_NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
-_HOPEFUL = 3  # lines whose onsets are listened to where no line is clear
 _BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.98
 _SAME = 0.8e-3  # seconds
 _LEAST, _FEW = 1e-3, 4  # candidates less probable than this are left out, but for so many
 _APART = 4e-3  # seconds by which a lobe may lie off the line before frames of 64 ms miss much of it
-_MOMENTS = 5.0  # half seconds of sound above both floors that say something about evenness
 _DRIFT_UNKNOWN = 10e-6
-
-
-@dataclass(frozen=True, eq=False)
-class _Tried:
-    """A candidate line, and what the waveforms say along it: all frames alike, and where that is not clear, onsets."""
-
-    line: Line
-    plain: Focused
-    onset: Focused | None = None
-
-    @property
-    def focused(self) -> Focused:
-        return self.onset if self.onset is not None and self.onset.peak > self.plain.peak else self.plain
-
-    @property
-    def hopeful(self) -> bool:
-        """Worth a second, slower look."""
-        return (self.line.score > 5 and not self.line.wave) or self.plain.peak > 1.3 or self.plain.local > 2
-
-    @property
-    def match(self) -> float:
-        """Probability that the sounds share what this line shows."""
-        local = max(self.plain.local, self.onset.local if self.onset else 0.0)
-        return calibration.match_probability(self.focused.peak, local, self.line.score, self.line.wave)
 
 
 def estimate_offset(
@@ -130,46 +104,17 @@ def nothing_to_hear(heard: Heard) -> str | None:
     return None
 
 
-def _try(a: Heard, b: Heard, line: Line) -> _Tried | None:
-    windows = choose_windows(a, b, line)
-    return _Tried(line, focus(gather(a, b, line, windows))) if windows else None
-
-
-def _listen_to_onsets(a: Heard, b: Heard, tried: _Tried) -> _Tried:
-    """In a room the direct sound may show in onsets alone."""
-    windows = choose_windows(a, b, tried.line)
-    return replace(tried, onset=focus(gather_onsets(a, b, tried.line, windows, with_null=True)))
-
-
-def _candidate_lines(a: Heard, b: Heard, low: float, high: float) -> list[_Tried]:
-    """Lines tried, the most probable first."""
-    lines = search(a, b, low=low, high=high)
-    tried = _try_all(a, b, lines)
-    if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
-        # Steady sounds have flat envelopes; their waveforms may still agree.
-        waves = search_waveform(a, b, low=low, high=high)
-        new = [w for w in waves if not any(abs(_lag_at(k, w.centre) - w.lag) < 0.02 for k in lines)]
-        tried += _try_all(a, b, new)
-    if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
-        hopeful = sorted((t for t in tried if t.hopeful), key=lambda t: -t.match)[:_HOPEFUL]
-        tried = [_listen_to_onsets(a, b, t) if t in hopeful else t for t in tried]
-    return sorted(tried, key=lambda t: -t.match)
-
-
 def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float) -> ClockEstimate:
-    tried = _candidate_lines(a, b, low, high)
+    tried = candidate_lines(a, b, low, high)
     if not tried:
         return ClockEstimate(
             "no_match", message="no overlap of at least one second was left to search", evidence=("sound",)
         )
-    best = _best_supported(tried)
-    diagnostics: dict[str, object] = {
+    best = best_supported(tried)
+    seen: dict[str, object] = {
         "peak": best.focused.peak,
-        "plain_peak": best.plain.peak,
-        "onset_peak": best.onset.peak if best.onset else math.nan,
         "local": best.plain.local,
         "coarse": best.line.score,
-        "wave": best.line.wave,
         "match": best.match,
     }
     if best.match < 0.5:
@@ -179,77 +124,56 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
             "check that they recorded the same event at the same time",
             confidence=1 - best.match,
             evidence=("sound",),
-            diagnostics=diagnostics,
+            diagnostics=seen,
         )
     line = best.focused.line
     windows = choose_windows(a, b, line)
     sharp, onsets = gather(a, b, line, windows), gather_onsets(a, b, line, windows)
-    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
-    lobes = find_lobes(plain, broad, fine)
-    features = np.array([[p.broad, p.fine, float(p.sign < 0)] for p in lobes])
-    sharpness = float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
-    probabilities = calibration.lobe_probabilities(features, sharpness)
-    order = np.argsort(-probabilities)
-    chosen = lobes[order[0]]
-    share = max(_taking_part(sharp, chosen), _rising_together(onsets, chosen))
-    spread = calibration.spread_probability(share)
-    low_end, high_end = meeting(a, b, line)
-    if high_end - low_end < min(_BRIEF, 0.25 * b.duration) and share < 0.9:
+    lobes, probabilities = _weigh_lobes(sharp, onsets)
+    chosen = lobes[0]
+    share = share_of_time(sharp, onsets, chosen)
+    begin, end = meeting(a, b, line)
+    event = calibration.spread_probability(share)
+    if end - begin < min(_BRIEF, 0.25 * b.duration) and share < 0.9:
         # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
-        spread = min(spread, 0.9)
-    rivals = [
-        t
-        for t in tried
-        if abs(_lag_at(t.focused.line, line.centre) - line.lag) > 0.05
-        and t.focused.peak > _NOTICEABLE
-        and _support(t, best) > _RIVAL
-    ]
+        event = min(event, 0.9)
+    rivals = rivals_of(best, tried)
     # Lobes closer than a millisecond are one answer: which of them it is goes into the standard deviation.
     shifts = np.array([p.lag - chosen.lag for p in lobes])
     near = np.abs(shifts) < _SAME
     lobe = float(probabilities[near].sum())
-    confidence = best.match * spread * lobe / (1 + len(rivals))
-    settled = _refine(a, b, sharp, onsets, chosen)
+    confidence = best.match * event * lobe / (1 + len(rivals))
     # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
     close = near & (probabilities > 0.03)
     mixed = float(np.sum(probabilities[close] * shifts[close] ** 2))
-    diagnostics |= {
-        "share": share,
-        "spread": spread,
-        "lobe": lobe,
-        "lobes": features,
-        "lobe_lags": np.array([p.lag for p in lobes]),
-        "sharpness": sharpness,
-        "overlap": (low_end, high_end),
-        "rivals": len(rivals),
-    }
-    estimate = _estimate(a, b, settled, spacing, mixed, diagnostics)
+    seen |= {"line": line, "lobes": lobes, "lobe": lobe, "share": share, "event": event, "rivals": len(rivals)}
+    settled = _refine(a, b, sharp, onsets, chosen)
+    estimate = replace(_estimate(a, b, settled, spacing, mixed, seen), confidence=confidence)
     if confidence >= _ACCEPT:
-        return replace(estimate, confidence=confidence)
+        return estimate
     return replace(
         estimate,
         status="ambiguous",
         clock=None,
         cov=None,
-        confidence=confidence,
-        candidates=_candidates(
-            a, b, settled.line, [lobes[k].lag - chosen.lag for k in order], probabilities[order] * best.match, rivals
-        ),
-        message=_doubt(best.match * spread, rivals, best),
+        candidates=_candidates(a, b, settled.line, list(shifts), probabilities * best.match, rivals),
+        message=_doubt(best.match * event, rivals, best),
     )
 
 
-def _support(other: _Tried, best: _Tried) -> float:
-    """How much agrees along another line, as a share of what does along the best; like with like."""
-    found = [other.plain.support / best.plain.support]
-    if other.onset is not None and best.onset is not None:
-        found.append(other.onset.support / best.onset.support)
-    return max(found)
+def _weigh_lobes(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], NDArray[np.float64]]:
+    """Maxima within reach of the line, the most probable first, and their probabilities."""
+    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
+    lobes = find_lobes(plain, broad, fine)
+    sharpness = float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
+    probabilities = calibration.lobe_probabilities(lobes, sharpness)
+    order = np.argsort(-probabilities)
+    return [lobes[k] for k in order], probabilities[order]
 
 
-def _doubt(match: float, rivals: list[_Tried], best: _Tried) -> str:
+def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
     if rivals:
-        apart = min(abs(_lag_at(t.focused.line, best.focused.line.centre) - best.focused.line.lag) for t in rivals)
+        apart = min(abs(lag_at(t.focused.line, best.focused.line.centre) - best.focused.line.lag) for t in rivals)
         return (
             f"the sound repeats: {len(rivals) + 1} offsets fit, the nearest {apart:.2f} s apart; "
             "narrow the search (max_offset) or add a recording that tells them apart"
@@ -260,74 +184,6 @@ def _doubt(match: float, rivals: list[_Tried], best: _Tried) -> str:
         "echoes hide which arrival is the direct sound: several offsets within milliseconds fit; "
         "the candidates are listed, best first"
     )
-
-
-def _try_all(a: Heard, b: Heard, lines: list[Line]) -> list[_Tried]:
-    """Lines tried; once one is clear, only those that may rival it."""
-    found: list[_Tried] = []
-    clear = 0.0
-    for line in lines:
-        if line.score < _RIVAL * clear:
-            break
-        tried = _try(a, b, line)
-        if tried is not None:
-            found.append(tried)
-            if tried.plain.peak > _CLEAR:
-                clear = max(clear, line.score)
-    return found
-
-
-def _best_supported(tried: list[_Tried]) -> _Tried:
-    """The most probable; among lines that match equally well, the one with most in common."""
-    equal = [t for t in tried if t.plain.peak > _NOTICEABLE and t.match > 0.9 * tried[0].match]
-    most = max((t.plain.support for t in equal), default=math.inf)
-    supported = [t for t in equal if t.plain.support > 0.7 * most]
-    return max(supported, key=lambda t: (not t.line.wave, t.line.score), default=tried[0])
-
-
-def _lag_at(line: Line, t: float) -> float:
-    return line.lag + line.drift * (t - line.centre)
-
-
-def _taking_part(evidence: Evidence, chosen: Lobe) -> float:
-    """Share of the time that agrees: 1 where all groups contribute alike, 1 / groups where one carries everything."""
-    band = in_band(evidence.phat.shape[1])
-    value = _along(evidence.phat, chosen)[:, band].sum(axis=1) / evidence.frames
-    noise = float(np.mean([((null[:, band].real.sum(axis=1) / evidence.frames) ** 2).mean() for null in evidence.null]))
-    everywhere = _evenness(value, np.ones_like(value), noise)
-    # Between impacts there is only noise to compare: count the time in which both sounds rise above their floors.
-    both = np.sqrt(_above_floor(evidence.power_reference, band) * _above_floor(evidence.power_moving, band))
-    return max(everywhere, _evenness(value, both, noise)) if both.sum() >= _MOMENTS else everywhere
-
-
-def _rising_together(onsets: Onsets, chosen: Lobe) -> float:
-    """As `_taking_part`, of the time in which sound rises at both: decays and pauses are not asked."""
-    band = in_band(onsets.fine.shape[1])
-    mass, square = (v[:, band].sum(axis=1, dtype=np.float64) for v in (onsets.mass, onsets.square))
-    weight = np.minimum(mass, 4 * mass.mean())
-    mass = np.maximum(mass, 1e-12)
-    value = _along(onsets.fine, chosen)[:, band].sum(axis=1) / mass
-    noise = square / mass**2 / (2 * ONSET_WORTH * BIN_WORTH)
-    return _evenness(value, weight, float(np.average(noise, weights=weight + 1e-30)))
-
-
-def _along(spectra: NDArray[np.complex64], lobe: Lobe) -> NDArray[np.float64]:
-    """What of `spectra`, `(groups, bins)`, agrees with the lobe: real parts after its delay is taken out."""
-    f = np.linspace(0, RATE / 2, spectra.shape[1])
-    return np.asarray(lobe.sign * (spectra * np.exp(2j * np.pi * f * lobe.lag)).real)
-
-
-def _evenness(value: NDArray[np.float64], weight: NDArray[np.float64], noise: float) -> float:
-    """Weighted (sum)^2 / sum of squares against its largest possible value, with the noise taken out."""
-    squares = float((weight * value**2).sum())
-    power = max(squares - float(weight.sum()) * noise, 0.1 * squares, 1e-30)
-    return float(min(1.0, max(float((weight * value).sum()), 0.0) ** 2 / (weight.sum() * power)))
-
-
-def _above_floor(power: NDArray[np.float32], band: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """0 where a group is as quiet as the quietest fifth, 1 where it holds twice that power or more."""
-    total = power[:, band].sum(axis=1, dtype=np.float64)
-    return np.asarray(np.clip(total / max(float(np.quantile(total, 0.2)), 1e-30) - 1, 0, 1))
 
 
 def _refine(a: Heard, b: Heard, sharp: Evidence, onsets: Onsets, chosen: Lobe) -> calibration.Settled:
@@ -379,7 +235,7 @@ def _estimate(
 
 
 def _candidates(
-    a: Heard, b: Heard, line: Line, shifts: list[float], probabilities: NDArray[np.float64], rivals: list[_Tried]
+    a: Heard, b: Heard, line: Line, shifts: list[float], probabilities: NDArray[np.float64], rivals: list[Tried]
 ) -> tuple[Candidate, ...]:
     """Best first: what is all but ruled out is left out, but for the first few."""
 
