@@ -39,8 +39,8 @@ SHARE_MIDDLE, SHARE_WIDTH = 0.65, 0.025
 
 # What scatter between cells and between bands says of the standard deviation misses: groups share frames, neighbouring
 # bands reflections. The floor is what interpolation and rounding leave.
-STD_NOISE, STD_BENT, STD_FLOOR = 1.15, 1.3, 0.04e-6
-DRIFT_NOISE, DRIFT_BENT = 1.25, 1.0
+STD_NOISE, STD_BENT, STD_FLOOR = 1.3, 1.45, 0.04e-6
+DRIFT_NOISE, DRIFT_BENT = 1.7, 1.35
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ SHORTEST = 1.0  # seconds of sound that can be placed
 _BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.98
 _SAME = 0.8e-3  # seconds
-_LEAST, _FEW = 1e-3, 4  # candidates less probable than this are left out, but for so many
+_LEAST, _FEW = 1e-3, 8  # candidates less probable than this are left out, but for so many
 _APART = 4e-3  # seconds by which a lobe may lie off the line before frames of 64 ms miss much of it
 _DRIFT_UNKNOWN = 10e-6
 
@@ -138,10 +138,11 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
         # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
         event = min(event, 0.9)
     rivals = rivals_of(best, tried)
-    # Lobes closer than a millisecond are one answer: which of them it is goes into the standard deviation.
+    # Lobes closer than a millisecond, or than sources in all places allow for, are one answer: which of them it is goes
+    # into the standard deviation.
     shifts = np.array([p.lag - chosen.lag for p in lobes])
     near = np.abs(shifts) < _SAME
-    lobe = float(probabilities[near].sum())
+    lobe = float(probabilities[near | (np.abs(shifts) < 2 * spacing / SPEED_OF_SOUND)].sum())
     confidence = best.match * event * lobe / (1 + len(rivals))
     # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
     close = near & (probabilities > 0.03)
@@ -161,11 +162,15 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     )
 
 
+def find_arrivals(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], float]:
+    """Maxima within reach of the line, and the highest value of the onsets over their root mean square."""
+    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
+    return find_lobes(plain, broad, fine), float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
+
+
 def _weigh_lobes(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], NDArray[np.float64]]:
     """Maxima within reach of the line, the most probable first, and their probabilities."""
-    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
-    lobes = find_lobes(plain, broad, fine)
-    sharpness = float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
+    lobes, sharpness = find_arrivals(sharp, onsets)
     probabilities = calibration.lobe_probabilities(lobes, sharpness)
     order = np.argsort(-probabilities)
     return [lobes[k] for k in order], probabilities[order]
@@ -181,8 +186,8 @@ def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
     if match < _ACCEPT:
         return "only a small part of the sound is shared, which may be a jingle or a chance; see the candidates"
     return (
-        "echoes hide which arrival is the direct sound: several offsets within milliseconds fit; "
-        "the candidates are listed, best first"
+        "echoes, or sources in several places, leave several offsets within milliseconds; the candidates are listed, "
+        "best first; say how far apart the devices stood (spacing) to take them as one answer"
     )
 
 
