@@ -18,7 +18,8 @@ from avfuse.temporal.hearing import Heard
 RIVAL = 0.5  # share of the best line's support from which another line is a rival
 _CLEAR = 6.0  # peaks over their null that need no second search
 _NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
-_SCORE, _ANYWAY = 5.0, 3
+_SCORE = 5.0  # of features, that chance seldom reaches
+_WAVE_SCORE, _ANYWAY = 6.5, 2
 _HOPEFUL = 3  # lines whose onsets are listened to where no line is clear
 _ELSEWHERE = 0.05  # seconds between lines that are different answers
 
@@ -74,11 +75,12 @@ def candidate_lines(a: Heard, b: Heard, low: float, high: float) -> list[Tried]:
 
 
 def _try_all(a: Heard, b: Heard, lines: list[Line]) -> list[Tried]:
-    """Lines tried: a few in any case, more while chance hardly scores as high; once one is clear, what may rival it."""
+    """Lines tried; of waveforms a few in any case, more while chance seldom scores as high. Once one is clear, only
+    those that may rival it."""
     found: list[Tried] = []
     clear = 0.0
     for k, line in enumerate(lines):
-        if line.score < max(RIVAL * clear, _SCORE if k >= _ANYWAY else 0.0):
+        if line.score < max(RIVAL * clear, _WAVE_SCORE if line.wave and k >= _ANYWAY else 0.0):
             break
         tried = _try(a, b, line)
         if tried is not None:
