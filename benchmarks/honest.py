@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,7 @@ from avfuse.simulation.pairs import Pair
 from avfuse.stream import Stream
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.sound import compare
-from benchmarks.clips import digit_clips, real_clips, strangers
+from benchmarks.clips import Clip, digit_clips, real_clips, strangers
 from benchmarks.options import SHARED, Options
 from benchmarks.rows import Row, gather
 from benchmarks.tables import Goals, Table, milliseconds, percent, show
@@ -110,8 +110,8 @@ def _compared(reference: Stream, moving: Stream) -> ClockEstimate:
 def benchmark(options: Options) -> bool:
     goals = Goals()
     run = partial(gather, options)
-    pairs = run("coverage", partial(coverage_row, options.seed), options.pick(96, 1056))
-    rooms = run("rooms", partial(room_row, options.seed), options.pick(18, 480))
+    pairs = run("coverage", partial(coverage_row, options.seed), options.pick(96, 1008))
+    rooms = run("rooms", partial(room_row, options.seed), options.pick(18, 450))
     jingles = run("jingles", partial(jingle_row, options.seed), options.pick(8, 60))
     apart = run("unrelated", partial(unrelated_row, options.seed), options.pick(48, 1320))
     apart += _crossed(options)
@@ -128,28 +128,33 @@ def benchmark(options: Options) -> bool:
     return goals.met
 
 
+@lru_cache(maxsize=1)
+def _clips(seed: int, digits: int) -> list[Clip]:
+    return real_clips(SHARED) + digit_clips(SHARED, digits, seed=seed)
+
+
+@cache
+def _heard(seed: int, digits: int, clip: int) -> Heard:
+    return hear(_clips(seed, digits)[clip].stream)
+
+
+def crossed_row(seed: int, digits: int, pairs: Sequence[tuple[int, int]], index: int) -> Row:
+    """Pieces of real recordings against each other: each is prepared once in every process, and compared often."""
+    a, b = (_clips(seed, digits)[k] for k in pairs[index])
+    same = "same device" if a.device == b.device else "crossed"
+    kind = f"real: digits, {same}" if a.device.startswith("fsdd") else f"real: {same}"
+    found = compare(*(_heard(seed, digits, k) for k in pairs[index]))
+    return stated(found) | {"setting": {"kind": kind, "clips": f"{a.name} / {b.name}"}}
+
+
 def _crossed(options: Options) -> list[Row]:
-    """Pieces of real recordings against each other: prepared once, compared often."""
-    rows: list[Row] = []
-    clips = real_clips(SHARED) + digit_clips(SHARED, options.pick(12, 72), seed=options.seed)
+    digits = options.pick(12, 72)
+    clips = _clips(options.seed, digits)
     if not clips:
         print("no shared recordings: real pairs are left out", flush=True)
-        return rows
-    heard: dict[int, Heard] = {}
-    chosen = strangers(clips, options.pick(60, 1700), seed=options.seed)
-
-    def compared(index: int) -> Row:
-        a, b = chosen[index]
-        for k in (a, b):
-            heard.setdefault(k, hear(clips[k].stream))
-        same = "same device" if clips[a].device == clips[b].device else "crossed"
-        kind = f"real: digits, {same}" if clips[a].device.startswith("fsdd") else f"real: {same}"
-        return stated(compare(heard[a], heard[b])) | {
-            "setting": {"kind": kind, "clips": f"{clips[a].name} / {clips[b].name}"}
-        }
-
-    # Prepared sounds are shared, so this stays in one process.
-    return gather(options, "crossed", compared, len(chosen), alone=True)
+        return []
+    pairs = strangers(clips, options.pick(60, 1700), seed=options.seed)
+    return gather(options, "crossed", partial(crossed_row, options.seed, digits, pairs), len(pairs))
 
 
 def aligned(rows: Sequence[Row]) -> list[Row]:

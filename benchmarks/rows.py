@@ -16,12 +16,11 @@ Row = dict[str, Any]
 _TELL = 15.0  # seconds between lines about how far it is
 
 
-def gather(options: Options, part: str, measure: Callable[[int], Row], count: int, *, alone: bool = False) -> list[Row]:
+def gather(options: Options, part: str, measure: Callable[[int], Row], count: int) -> list[Row]:
     """`measure(k)` for k < count, in order of k; each row also gets its `part` and `index`.
 
     Rows are appended to `out/rows-PART-seedN.jsonl` at once; with `options.resume` those already there are not
-    measured again (delete the file, or do not resume, after the estimator changed). alone: never in other
-    processes, for measures that cannot be sent there.
+    measured again (delete the file, or do not resume, after the estimator changed).
     """
     kept = options.out / f"rows-{part}-seed{options.seed}.jsonl"
     done: dict[int, Row] = {}
@@ -30,7 +29,7 @@ def gather(options: Options, part: str, measure: Callable[[int], Row], count: in
     todo = [k for k in range(count) if k not in done]
     began = told = time.perf_counter()
     with kept.open("a" if options.resume else "w", encoding="utf-8") as file:
-        for k, row in _measured(measure, todo, 1 if alone else options.processes):
+        for k, row in _measured(measure, todo, options.processes):
             row |= {"part": part, "index": k}
             file.write(json.dumps(row) + "\n")
             file.flush()

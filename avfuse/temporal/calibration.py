@@ -39,8 +39,8 @@ SHARE_MIDDLE, SHARE_WIDTH = 0.65, 0.025
 
 # What scatter between cells and between bands says of the standard deviation misses: groups share frames, neighbouring
 # bands reflections. The floor is what interpolation and rounding leave.
-STD_NOISE, STD_BENT, STD_FLOOR = 1.3, 1.45, 0.04e-6
-DRIFT_NOISE, DRIFT_BENT = 1.7, 1.35
+STD_NOISE, STD_BENT, STD_FLOOR = 1.2, 1.15, 0.04e-6
+STD_DRIFT = 1.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +61,9 @@ def settle(plain: Refined, onset: Refined) -> Settled:
     better, other = sorted((plain, onset), key=lambda r: _variance(r, r.line.centre))
     at = better.line.centre
     line = other.line
-    apart = line.lag + line.drift * (at - line.centre) - better.line.lag
-    own, others = _variance(better, at), _variance(other, at)
-    noise = math.sqrt(better.cov[0, 0])
-    # Drift suffers from reflections as the lag does, as far as what is heard changes with time.
-    wider = DRIFT_NOISE**2 + (DRIFT_BENT * better.bent / max(noise, 1e-12)) ** 2
-    cov = np.diag([own + max(0.0, apart**2 - own - others), wider * better.cov[1, 1]])
+    apart = np.array([line.lag + line.drift * (at - line.centre) - better.line.lag, line.drift - better.line.drift])
+    own, others = (np.array([_variance(r, at), STD_DRIFT**2 * r.cov[1, 1]]) for r in (better, other))
+    cov = np.diag(own + np.maximum(0.0, apart**2 - own - others))
     return Settled(better.line, cov, better.coherence, better.drift_known)
 
 

@@ -10,6 +10,7 @@ much, and bands are then weighted as the studies of a random-effects meta-analys
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +76,10 @@ def _per_band(values: F64, bands: int) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift), noise alone.
+    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift); of the lag noise alone.
 
-    bent: seconds, 1 sigma, that reflections bend the lag by, from how bands disagree beyond noise.
+    bent: seconds, 1 sigma, that reflections bend the lag by, from how bands disagree beyond noise; what the same does
+    to the drift is in `cov`.
     coherence: mean magnitude-squared coherence where it was weighted. drift_known: drift was estimated.
     """
 
@@ -90,34 +92,54 @@ class Refined:
 
 def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refined:
     """Newton steps from `lag` seconds beside `cells.line`; expects to start inside the right lobe."""
-    trust = np.ones(cells.looks.shape[1])
+    bands = cells.looks.shape[1]
+    even = _Bands(np.ones(bands), np.zeros(bands))
     state = (lag, 0.0, float(cells.times.mean()))
-    state = _newton(cells, trust, state, with_drift, 6)
-    trust = _trust(cells, state)
-    state = _newton(cells, trust, state, with_drift, 3)
+    state = _newton(cells, even, state, with_drift, 5)
+    for _ in range(2):
+        told = _tell_bands(cells, even, state)
+        even = _Bands(np.ones(bands), told.lag)
+    state = _newton(cells, told, state, with_drift, 4)
+    told = _tell_bands(cells, told, state)
+    weight, slope, bend = _cells(cells, told, state)
     lag, drift, centre = state
-    weight, slope, bend = _cells(cells, trust, state)
     lateness = cells.times - centre
-    ones = np.stack([np.ones_like(lateness), lateness], axis=1)
-    inverse = np.linalg.pinv(np.einsum("gb,gi,gj->ij", bend, ones, ones), rcond=1e-18)
-    # What scatters from one cell to the next is noise.
-    cov = inverse @ np.einsum("gb,gi,gj->ij", slope**2, ones, ones) @ inverse
-    between = _between(slope, bend)
+    band_lag, variance = _studies(slope, bend)
+    scatter = slope - bend * band_lag
+    if with_drift:
+        # Bands disagree about the drift too, where what is heard changes with time.
+        tilted = lateness[:, None]
+        band_drift, drift_variance = _studies(tilted * scatter, tilted**2 * bend)
+        change, drift_variance_left = _pooled(band_drift, drift_variance)
+        drift += change
+    else:
+        drift_variance_left = 0.0
+    # What scatters from one cell to the next about its band is noise; a band takes one degree of freedom.
+    groups, total = len(lateness), max(float(bend.sum()), 1e-30)
+    noise = float((scatter**2).sum()) / total**2 * groups / max(groups - 1, 1)
     per_band = bend.sum(axis=0)
-    bent = float(np.sqrt(between * (per_band**2).sum()) / max(per_band.sum(), 1e-30))
+    bent = math.sqrt(_between(band_lag, variance) * float((per_band**2).sum())) / total
     line = cells.line
     sharp = Line(line.lag + line.drift * (centre - line.centre) + lag, line.drift + drift, centre, line.score)
-    gamma2 = _squared_coherence(weight)
-    return Refined(sharp, cov, bent, float(np.average(gamma2, weights=weight + 1e-30)), with_drift)
+    gamma2 = float(np.average(_squared_coherence(weight), weights=weight + 1e-30))
+    return Refined(sharp, np.diag([noise, drift_variance_left]), bent, gamma2, with_drift)
 
 
 State = tuple[float, float, float]  # lag, drift, and the time about which the two are uncorrelated
 
 
-def _newton(cells: Cells, trust: F64, state: State, with_drift: bool, steps: int) -> State:
+@dataclass(frozen=True, eq=False)
+class _Bands:
+    """trust: factor for the weight of each band. lag: seconds by which it is off, for its coherence to be seen."""
+
+    trust: F64
+    lag: F64
+
+
+def _newton(cells: Cells, bands: _Bands, state: State, with_drift: bool, steps: int) -> State:
     lag, drift, centre = state
     for step in range(steps):
-        _, cell_slope, cell_bend = _cells(cells, trust, (lag, drift, centre))
+        _, cell_slope, cell_bend = _cells(cells, bands, (lag, drift, centre))
         slope, bend = cell_slope.sum(axis=1), cell_bend.sum(axis=1)
         if bend.sum() <= 0:
             break
@@ -140,17 +162,64 @@ def _newton(cells: Cells, trust: F64, state: State, with_drift: bool, steps: int
     return lag, drift, centre
 
 
-def _cells(cells: Cells, trust: F64, state: State) -> tuple[F64, F64, F64]:
+def _cells(cells: Cells, bands: _Bands, state: State) -> tuple[F64, F64, F64]:
     """Weight, slope and bend of the log-likelihood over lag, `(groups, bands)`."""
     lag, drift, centre = state
     turned = cells.mean * np.exp(1j * np.outer(lag + drift * (cells.times - centre), cells.omega))
     shape = (*cells.looks.shape, -1)
-    weight = _coherence(turned.real.reshape(shape).mean(axis=2), cells.looks)
-    weight = weight / (1 - weight**2) * trust
+    # Weighed as if its band were not bent: weights that fall with the bending would draw the lag to whatever agrees.
+    straight = turned.real
+    if bands.lag.any():
+        turn = np.repeat(bands.lag, turned.shape[1] // len(bands.lag)) * cells.omega
+        straight = straight * np.cos(turn) - turned.imag * np.sin(turn)
+    weight = _coherence(straight.reshape(shape).mean(axis=2), cells.looks)
+    weight = weight / (1 - weight**2) * bands.trust
     looks = cells.looks / cells.looks.mean()
     slope = -looks * weight * (cells.omega * turned.imag).reshape(shape).sum(axis=2)
-    bend = looks * weight * (cells.omega**2 * turned.real).reshape(shape).sum(axis=2)
+    bend = looks * weight * (cells.omega**2 * straight).reshape(shape).sum(axis=2)
     return weight, slope, bend
+
+
+def _studies(slope: F64, bend: F64) -> tuple[F64, F64]:
+    """Lag of each band, and its variance by noise: one over its share of the information, at the scale of all bands."""
+    groups = len(slope)
+    per_band = bend.sum(axis=0)
+    says = per_band > 1e-3 * per_band.max(initial=0.0)
+    per_band = np.where(says, per_band, math.inf)  # no lag, and no weight
+    lag = slope.sum(axis=0) / per_band
+    scatter = float(((slope - bend * lag)[:, says] ** 2).sum()) * groups / max(groups - 1, 1)
+    return lag, np.where(says, scatter / max(float(bend[:, says].sum()), 1e-30) / per_band, math.inf)
+
+
+def _between(value: F64, variance: F64) -> float:
+    """Variance between bands beyond noise (DerSimonian and Laird 1986, eq. 9)."""
+    says = np.isfinite(variance)
+    if np.count_nonzero(says) < 3:
+        return 0.0
+    value, weight = value[says], 1 / np.maximum(variance[says], 1e-30)
+    mean = np.average(value, weights=weight)
+    excess = float((weight * (value - mean) ** 2).sum()) - (len(value) - 1)
+    return max(0.0, excess / float(weight.sum() - (weight**2).sum() / weight.sum()))
+
+
+def _pooled(value: F64, variance: F64) -> tuple[float, float]:
+    """Mean over bands, weighted by noise and what lies between them, and its variance (ibid., eq. 10)."""
+    says = np.isfinite(variance)
+    if not says.any():
+        return 0.0, 1.0
+    weight = 1 / np.maximum(variance[says] + _between(value, variance), 1e-30)
+    return float(np.average(value[says], weights=weight)), 1 / float(weight.sum())
+
+
+def _tell_bands(cells: Cells, bands: _Bands, state: State) -> _Bands:
+    """Trust: what the noise of each band is of noise and bending together. Lag: as far as it is beyond noise."""
+    _, slope, bend = _cells(cells, _Bands(np.ones(len(bands.lag)), bands.lag), state)
+    lag, variance = _studies(slope, bend)
+    between = _between(lag, variance)
+    tiny = 1e-24  # s^2: identical sounds have no variance at all
+    trust = np.where(np.isfinite(variance), 1 / (1 + between / (variance + tiny)), 0.0)
+    middle = cells.omega.reshape(len(lag), -1).mean(axis=1)
+    return _Bands(trust, np.clip((1 - trust) * lag, -1 / middle, 1 / middle))
 
 
 def _coherence(in_band: F64, looks: F64) -> F64:
@@ -183,30 +252,6 @@ def _neighbours(values: F64) -> tuple[F64, F64]:
             total[here] += values[there]
             count[here] += 1
     return total / count, count
-
-
-def _between(slope: F64, bend: F64) -> float:
-    """Variance between the lags of bands beyond noise (DerSimonian and Laird 1986, eq. 9)."""
-    per_band = bend.sum(axis=0)
-    use = per_band > 1e-3 * per_band.max(initial=0.0)
-    if np.count_nonzero(use) < 3:
-        return 0.0
-    lag = slope.sum(axis=0)[use] / per_band[use]
-    variance = (slope**2).sum(axis=0)[use] / per_band[use] ** 2
-    weight = 1 / np.maximum(variance, 1e-18)
-    mean = np.average(lag, weights=weight)
-    excess = float((weight * (lag - mean) ** 2).sum()) - (len(lag) - 1)
-    return max(0.0, excess / float(weight.sum() - (weight**2).sum() / weight.sum()))
-
-
-def _trust(cells: Cells, state: State) -> F64:
-    """Factor for the weight of each band: what its noise is of noise and bending together."""
-    _, slope, bend = _cells(cells, np.ones(cells.looks.shape[1]), state)
-    between = _between(slope, bend)
-    per_band = np.maximum(bend.sum(axis=0), 1e-30)
-    variance = (slope**2).sum(axis=0) / per_band**2
-    tiny = 1e-24  # s^2: identical sounds have no variance at all
-    return np.asarray((variance + tiny) / (variance + between + tiny))
 
 
 def _squared_coherence(ratio: F64) -> F64:
