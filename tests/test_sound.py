@@ -215,6 +215,55 @@ def test_truth_lies_within_the_stated_intervals():
     assert np.mean(inside) >= 0.85
 
 
+@pytest.mark.parametrize("kind", ["speech", "music", "impacts"])
+def test_intervals_hold_the_truth_where_noise_drowns_most_of_the_sound(kind):
+    """At -6 dB most cells hold noise alone: weights that it chose itself would make intervals five times too narrow."""
+    inside = []
+    for k in range(8):
+        case = simulate_pair(kind, overlap=15.0, snr_db=-6.0, drift_ppm=20.0, rng=200 + k)
+        got = compare_streams(case.reference, case.moving)
+        if got.status == "aligned":
+            middle = got.diagnostics["middle"]
+            inside.append(abs(float(got.map(middle) - case.truth(middle))) <= 2.5 * float(got.std_at(middle)))
+    assert len(inside) >= 6
+    assert np.mean(inside) >= 0.85
+
+
+def test_a_room_louder_than_the_direct_sound_does_not_hide_impacts_in_noise():
+    """0.5 to 4 m away, as much noise as sound: all frames alike show nothing there, onsets do."""
+    for k in range(4):
+        case = simulate_pair("impacts", overlap=30.0, snr_db=0.0, room="mid", drift_ppm=40.0, rng=300 + k)
+        got = compare_streams(case.reference, case.moving)
+        maps = [got.map] if got.status == "aligned" else [c.map for c in got.candidates]
+        assert min(abs(float(m(15.0) - case.truth(15.0))) for m in maps) < 5e-4, str(got)
+
+
+def test_sources_in_several_places_are_one_answer_when_the_spacing_is_known():
+    """Devices 6 m apart hear three sources with lags that differ by milliseconds."""
+    places = [(0.5, 0.0, 0.0), (5.5, 1.0, 0.0), (3.0, 4.0, 0.0)]
+    devices = [
+        Device(name, ClockMap(start), 20.0, rate=RATE, position=(x, 0.0, 1.0), snr_db=20.0)
+        for name, start, x in (("reference", 0.5, 0.0), ("moving", 2.0, 6.0))
+    ]
+    kinds = ("speech", "music", "speech")
+    event = simulate(
+        duration=23.0,
+        devices=devices,
+        sources=[SoundSource(kind, place) for kind, place in zip(kinds, places, strict=True)],
+        rate=RATE,
+        rng=7,
+    )
+    heard_both = [hear(event[d.name].streams[0]) for d in devices]
+    several = compare(*heard_both)
+    # Without it, what is stated is how one of them was heard.
+    first = several.map if several.status == "aligned" else several.candidates[0].map
+    acoustic = [event.acoustic_between("reference", "moving", source) for source in range(3)]
+    assert min(abs(float(first(5.0) - heard_at(5.0))) for heard_at in acoustic) < 3e-4
+    one = compare(*heard_both, spacing=6.0)
+    assert one.status == "aligned"
+    assert abs(float(one.map(5.0)) - 6.5) < 1.96 * float(one.std_at(5.0)) < 0.025
+
+
 def test_drift_lies_within_the_stated_intervals():
     inside = []
     for k in range(20):
@@ -395,6 +444,24 @@ def test_a_shared_jingle_is_ambiguous_with_every_play_among_its_candidates():
         assert got.status == "ambiguous"
         for offset in case.offsets:
             assert nearest(got, offset) < 1e-3
+
+
+def test_three_seconds_that_a_minute_shares_are_ambiguous_and_not_missed():
+    for seed in range(2):
+        case = jingle_pair(duration=60.0, plays=(2, 1), length=3.0, rng=50 + seed)
+        got = compare_streams(case.reference, case.moving)
+        assert got.status == "ambiguous"
+        assert any(nearest(got, offset) < 1e-3 for offset in case.offsets)
+
+
+def test_candidates_come_best_first_and_without_those_that_are_ruled_out():
+    case = jingle_pair(duration=30.0, plays=(2, 2), length=3.0, rng=3)
+    got = compare_streams(case.reference, case.moving)
+    confidences = [c.confidence for c in got.candidates]
+    assert confidences == sorted(confidences, reverse=True)
+    assert len(confidences) <= 8 + len(case.offsets)
+    for place in range(len(case.offsets)):
+        assert np.min(np.abs(case.offsets - got.candidates[place].offset)) < 1e-3
 
 
 def test_one_play_of_a_jingle_each_is_never_aligned():

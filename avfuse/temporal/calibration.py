@@ -1,8 +1,8 @@
 """Figures that turn evidence into probabilities and standard deviations.
 
-They were fitted on simulated rooms (460 pairs for the lobes, 230 for the standard deviation, 290 more for its last
-figure) and on 420 unrelated pairs; `python -m benchmarks honest` checks them on other seeds, and its tables are in
-docs/accuracy.md.
+They were fitted on simulated pairs without a room and in three kinds of rooms (480 for the lobes, 420 for the standard
+deviations, 160 for a match) and on 900 lines of unrelated pairs. `python -m benchmarks calibrate` fits them again;
+`python -m benchmarks honest` judges them on other seeds, and its tables are in docs/accuracy.md.
 """
 
 from __future__ import annotations
