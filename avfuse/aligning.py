@@ -20,6 +20,7 @@ from avfuse.temporal.sound import compare, nothing_to_hear
 
 Progress = Callable[[float, str], None]
 _DECODING = 0.7  # share of the work that reading usually is
+_CUT_SHORT = 1.0  # seconds that a file may lack at its end; encoders round
 
 
 def align(
@@ -47,18 +48,20 @@ def align(
     tell = progress or (lambda share, text: None)
     heard = _hear_all(named, tell)
     estimates = _compare_all(heard, max_offset, spacing, tell)
-    edges = [
-        ClockEdge((a, heard[a].name), (b, heard[b].name), e.clock, e.cov, e.confidence, "sound")
-        for (a, b), e in estimates.items()
-        if isinstance(e.clock, ClockMap) and e.cov is not None
-    ]
+    edges = _without_repetition(
+        [
+            ClockEdge((a, heard[a].name), (b, heard[b].name), e.clock, e.cov, e.confidence, "sound")
+            for (a, b), e in estimates.items()
+            if isinstance(e.clock, ClockMap) and e.cov is not None
+        ]
+    )
     root = chosen or _default_reference(named, heard, edges)
     island_roots = _island_references(root, named, heard, edges)
     solved = solve_clocks(edges, references=[(name, heard[name].name) for name in island_roots])
     clocks: dict[str, ClockEstimate] = {}
     for name in [root, *sorted(set(named) - {root})]:
         node: Node = (name, heard[name].name) if name in heard else (name, "")
-        clocks[name] = _clock_of(name, node, root, solved, estimates, heard, named)
+        clocks[name] = _noting_damage(_clock_of(name, node, root, solved, estimates, heard, named), heard.get(name))
     tell(1.0, "done")
     return Alignment(
         root,
@@ -133,6 +136,32 @@ def _compare_all(
     return found
 
 
+def _without_repetition(edges: Sequence[ClockEdge]) -> list[ClockEdge]:
+    """Wider covariances, so that all pairs of n recordings together claim no more than n - 1 of them.
+
+    Every comparison of a recording shares that recording's own noise, room and codec.
+    """
+    groups = _groups(sorted({node[0] for e in edges for node in (e.reference, e.moving)}), edges)
+    wider = {
+        name: max(1.0, sum(e.reference[0] in group for e in edges) / max(len(group) - 1, 1))
+        for group in groups
+        for name in group
+    }
+    return [replace(e, cov=e.cov * wider[e.reference[0]]) for e in edges]
+
+
+def _missing(heard: Heard | None) -> float:
+    """Seconds of sound that the file states and does not hold."""
+    return 0.0 if heard is None else max(0.0, heard.stated - heard.duration)
+
+
+def _noting_damage(estimate: ClockEstimate, heard: Heard | None) -> ClockEstimate:
+    if heard is None or _missing(heard) < _CUT_SHORT:
+        return estimate
+    note = f"states {heard.stated:.2f} s of sound and holds {heard.duration:.2f} s: cut short or damaged"
+    return replace(estimate, message=f"{note}; {estimate.message}" if estimate.message else note)
+
+
 def _groups(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str]]:
     group = {name: {name} for name in names}
     for e in edges:
@@ -150,7 +179,7 @@ def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard
 
     def rank(name: str) -> tuple[int, float, str]:
         size = next(len(g) for g in groups if name in g)
-        return (-size, -named[name].duration, name)
+        return (-size, _missing(heard.get(name)) - named[name].duration, name)
 
     return min(usable, key=rank)
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import ReadError, StreamError, WeakAlignmentError
-from avfuse.files import replacing
+from avfuse.files import check_spares, replacing
 from avfuse.stream import Recording
 
 Status = Literal["aligned", "ambiguous", "no_match", "degenerate", "reference"]
@@ -291,11 +291,28 @@ class Alignment:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write alignment.json. Raises WriteError where that is not possible."""
-        document = json.dumps(self.to_json(Path(path).parent), indent=1, ensure_ascii=False, allow_nan=False)
+        """Write alignment.json. Raises WriteError where that is not possible, or would replace a recording."""
+        check_spares(path, self.sources)
+        document = json_text(self.to_json(Path(path).parent))
         with replacing(path) as temporary:
             temporary.write_text(document + "\n", encoding="utf-8")
         return Path(path)
+
+    @property
+    def sources(self) -> set[str]:
+        """Paths of the recordings, as far as they are known."""
+        found = [facts.source for facts in self.facts.values()] + [r.source for r in self.recordings.values()]
+        return {source for source in found if source is not None}
+
+
+def json_text(document: Mapping[str, Any], encoding: str = "utf-8") -> str:
+    """JSON that `encoding` can write: names that it cannot (files whose names are no UTF-8) are escaped."""
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    return text
 
 
 _CLOCK_KEYS = {
@@ -309,7 +326,9 @@ def _clock_to_json(
 ) -> dict[str, Any]:
     source = facts.source
     if source is not None and folder is not None and "://" not in source and not os.path.isabs(source):
-        source = os.path.relpath(source, folder)
+        # Links are followed, but for the last: "l/.." is not here where l is a link to elsewhere.
+        real = os.path.join(os.path.realpath(os.path.dirname(source)), os.path.basename(source))
+        source = os.path.relpath(real, os.path.realpath(folder))
     found: dict[str, Any] = {
         "status": estimate.status,
         "reference": estimate.reference or reference,
@@ -353,11 +372,16 @@ def _clock_to_json(
     return found | dict(facts.extra)
 
 
+_FARTHEST = 1e10  # seconds; three centuries
+_STEEPEST = 0.5
+
+
 def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[ClockEstimate, RecordingFacts]:
+    os.fsencode(name)  # files are named after it; raises ValueError for what no file name can hold
     source = entry.get("source")
     if source is not None and "://" not in source and not os.path.isabs(source):
         # Relative to here and not absolute, so that saving it again keeps it relative to its folder.
-        source = os.path.relpath(folder / source)
+        source = os.path.relpath(os.path.join(os.path.realpath(folder), source))
     duration = float(entry.get("duration") or 0.0)
     facts = RecordingFacts(
         source,
@@ -371,6 +395,9 @@ def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[Cl
     if status == "reference":
         return reference_estimate(name, duration), facts
     segments = tuple(Segment(s["start"], s["end"], s["offset"], s["drift"]) for s in entry.get("segments") or ())
+    for segment in segments:
+        if abs(segment.offset) > _FARTHEST or abs(segment.drift) > _STEEPEST:
+            raise ValueError(f"{name}: offset {segment.offset:g} s and drift {segment.drift:g} are no clock's")
     clock: ClockMap | PiecewiseClock | None = None
     cov: NDArray[np.float64] | None = None
     span = (0.0, duration)
@@ -426,7 +453,7 @@ def load_alignment(path: str | os.PathLike[str]) -> Alignment:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ReadError(f"{file}: no such file; expected an alignment.json as `avfuse align -o` writes it") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ReadError(f"{file}: cannot be read as JSON ({error}); expected an alignment.json") from error
     found = document.get("format") if isinstance(document, dict) else type(document).__name__
     if found != FORMAT:
@@ -444,5 +471,5 @@ def load_alignment(path: str | os.PathLike[str]) -> Alignment:
             facts,
             extra={k: v for k, v in document.items() if k not in {"format", "reference", "clocks", "transforms"}},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ReadError(f"{file}: not a valid {FORMAT} document ({type(error).__name__}: {error})") from error

@@ -11,7 +11,6 @@ Results go to stdout, everything else to stderr. Exit codes:
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avfuse import __version__
-from avfuse.errors import AvfuseError, ReadError, WeakAlignmentError
-from avfuse.files import FAULTS_OF_THE_DISK, check_folder, check_writable
+from avfuse.errors import AvfuseError, ReadError, WeakAlignmentError, WriteError
+from avfuse.files import FAULTS_OF_THE_DISK, check_folder, check_spares, check_writable
 
 if TYPE_CHECKING:
     from avfuse.alignment import Alignment
@@ -116,9 +115,12 @@ def align(
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the timeline: .png, .svg, .pdf.")] = None,
 ) -> int:
     """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
-    for out in (output, picture):
+    for out, others in ((output, files), (picture, files)):
         if out is not None:
+            check_spares(out, others)
             check_writable(out)
+    if output is not None and picture is not None and os.path.realpath(output) == os.path.realpath(picture):
+        raise WriteError(f"{picture}: is given both for the alignment and for the picture; choose two names")
     if render is not None:
         check_folder(render)
     if picture is not None:
@@ -190,12 +192,14 @@ def _code(alignment: Alignment) -> int:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    """One line, whatever is in the names in it."""
+    typer.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    from avfuse.alignment import json_text
+
+    sys.stdout.write(json_text(document, sys.stdout.encoding or "utf-8") + "\n")
 
 
 @contextmanager
@@ -219,7 +223,7 @@ def _progress() -> Iterator[Progress | None]:
     from rich.console import Console
 
     columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TaskProgressColumn())
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with rich.Progress(*columns, console=Console(stderr=True, emoji=False), transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
 
@@ -232,6 +236,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     # A polite kill cleans up behind itself as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminate)
+    # Python has None where a stream was closed before it started.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open until the end)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # Names and ± in a terminal of another encoding: better a question mark than a fault.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -259,10 +266,21 @@ def run(arguments: list[str] | None = None) -> int:
         _say(f"avfuse: {message}; try '{command} --help'")
         return USAGE
     except Exception as error:
-        return _fault(error)
+        if not _was_interrupted(error):
+            return _fault(error)
+        code = INTERRUPTED
     if code == INTERRUPTED:
         _say("avfuse: interrupted")
     return int(code or DONE) if arguments else USAGE
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Numba turns a Ctrl-C that falls into a kernel into a SystemError with it as the cause."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fault(error: Exception) -> int:

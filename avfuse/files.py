@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         _reserve(target, path).unlink()
 
 
+def check_spares(path: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raise WriteError where writing `path` would replace one of the files that were read."""
+    for source in sources:
+        if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+            raise WriteError(f"{path}: is one of the recordings; choose another name to write to")
+
+
+def for_ffmpeg(path: str) -> str:
+    """`path` so that FFmpeg takes it for a file: it would read 12:30.wav as an address of the protocol "12"."""
+    return os.path.abspath(path) if ":" in path else path
+
+
 def check_folder(path: str | os.PathLike[str]) -> None:
     """Raise WriteError where `path` is no folder that files can be written to and cannot become one."""
     folder = Path(path)
@@ -73,7 +85,8 @@ def _is_special(target: Path) -> bool:
 
 def _reserve(target: Path, path: str | os.PathLike[str]) -> Path:
     """A new empty file beside `target`."""
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    # Without the stem: a name that just fits must not be too long for want of a few letters more.
+    temporary = target.with_name(f".{secrets.token_hex(4)}.part{target.suffix}")
     try:
         with temporary.open("xb"):
             pass

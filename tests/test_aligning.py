@@ -263,3 +263,13 @@ def test_a_camera_farther_away_lands_where_the_sound_was_heard():
     far = alignment.clocks["far"]
     assert float(far.map(3.0)) == pytest.approx(float(heard(3.0)), abs=2e-5)
     assert abs(float(far.map(3.0) - truth(3.0))) < 2 * float(far.std_at(3.0))
+
+
+def test_more_copies_of_a_recording_claim_no_more(tmp_path):
+    """What is wrong with one encoding is wrong with each comparison of it."""
+    sound = talk(31, 12.0)
+    base, copy = recording("base", sound), sound[16000:] + 0.05 * np.random.default_rng(5).standard_normal(11 * 16000)
+    alone = avfuse.align([base, recording("copy", copy)], reference="base").clocks["copy"]
+    several = avfuse.align([base, *(recording(f"copy{k}", copy) for k in range(4))], reference="base").clocks["copy0"]
+    assert several.status == alone.status == "aligned"
+    assert several.std > 0.7 * alone.std  # half of it, if four comparisons with the base were four pieces of evidence

@@ -155,6 +155,27 @@ def test_sources_are_relative_to_the_saved_file(
     assert Path(loaded.facts["recorder"].source or "").resolve() == tmp_path / "recorder.wav"
 
 
+def test_sources_are_found_again_through_a_linked_folder(
+    alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("far/away").mkdir(parents=True)
+    Path("link").symlink_to("far/away")
+    alignment.save("link/alignment.json")
+    for path in ("far/away/alignment.json", "link/alignment.json"):
+        assert Path(load_alignment(path).facts["recorder"].source or "").resolve() == tmp_path / "recorder.wav"
+
+
+def test_saving_never_replaces_a_recording(tmp_path: Path) -> None:
+    take = tmp_path / "a.wav"
+    take.write_bytes(b"sound")
+    with pytest.raises(WriteError, match="is one of the recordings"):
+        Alignment("a", {"a": reference_estimate("a", 1.0)}, {}, {"a": RecordingFacts(str(take), duration=1.0)}).save(
+            take
+        )
+    assert take.read_bytes() == b"sound"
+
+
 def test_an_absolute_source_stays(tmp_path: Path) -> None:
     facts = {"a": RecordingFacts("/media/card/a.mp4", duration=1.0)}
     path = Alignment("a", {"a": reference_estimate("a", 1.0)}, {}, facts).save(tmp_path / "a.json")
@@ -172,6 +193,21 @@ def test_an_absolute_source_stays(tmp_path: Path) -> None:
         ('{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"a": {}}}', "not a valid"),
         ('{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"a": {"status": "fine"}}}', "not a valid"),
         ('{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"b": {"status": "reference"}}}', "none of its"),
+        (
+            '{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"a": {"status": "reference", '
+            '"start": 1e400}}}',
+            "not a valid",
+        ),
+        (
+            '{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"a": {"status": "aligned", "segments": '
+            '[{"start": 0, "end": 1, "offset": 1e300, "drift": 0}]}}}',
+            "no clock's",
+        ),
+        (
+            '{"format": "avfuse.alignment/1", "reference": "a", "clocks": {"\\ud800": {"status": "reference"}}}',
+            "not a valid",
+        ),
+        ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
 def test_what_is_no_alignment_is_one_clear_line(text: str, words: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avfuse import ClockMap, Recording, Stream, simulate
+from avfuse import ClockMap, Recording, Stream, load_alignment, simulate
 from avfuse.cli import main
 from avfuse.simulation import Device, SimulatedEvent, write_media
 
@@ -159,10 +159,25 @@ def test_names_come_from_stems_then_file_names_then_numbers(
 
 @pytest.mark.parametrize(
     "change",
-    ["same file", "equal stems", "cancelling stereo", "5.1", "8 kHz and 192 kHz", "non-Latin names", "inverted"],
+    [
+        "same file",
+        "equal stems",
+        "cancelling stereo",
+        "5.1",
+        "8 kHz and 192 kHz",
+        "non-Latin names",
+        "inverted",
+        "a colon",
+    ],
 )
 def test_odd_input_that_simply_works(
-    avfuse: Callable[..., Done], event: SimulatedEvent, takes: Path, tmp_path: Path, change: str, ffmpeg: str
+    avfuse: Callable[..., Done],
+    event: SimulatedEvent,
+    takes: Path,
+    tmp_path: Path,
+    change: str,
+    ffmpeg: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files, offset = [takes / "a.wav", takes / "b.wav"], OFFSET
     b = np.asarray(event["b"]["sound"].values)
@@ -184,6 +199,10 @@ def test_odd_input_that_simply_works(
                 files[k] = tmp_path / f"{name}.wav"
                 source = ["-i", takes / f"{name}.wav", "-ar", str(rate)]
                 subprocess.run([ffmpeg, "-v", "error", *source, files[k]], check=True)
+        case "a colon":
+            files[1] = Path(shutil.copy(takes / "b.wav", tmp_path / "12:30:05.wav"))
+            monkeypatch.chdir(tmp_path)
+            files[1] = Path("12:30:05.wav")
         case "non-Latin names":
             files = [
                 Path(shutil.copy(f, tmp_path / name)) for f, name in zip(files, ("入口 1.wav", "Ü ß.wav"), strict=True)
@@ -192,6 +211,32 @@ def test_odd_input_that_simply_works(
     assert done.code == 0, done.out
     (moving,) = (c for c in done.document["clocks"].values() if c["status"] == "aligned")
     assert moving["segments"][0]["offset"] == pytest.approx(offset, abs=3e-4)
+
+
+def test_names_that_are_no_utf8_survive_in_json(avfuse: Callable[..., Done], takes: Path, tmp_path: Path) -> None:
+    names = [os.fsdecode(raw) for raw in (b"caf\xe8", b"caf\xe9")]
+    files = [
+        Path(shutil.copy(takes / f, tmp_path / f"{n}.wav")) for f, n in zip(("a.wav", "b.wav"), names, strict=True)
+    ]
+    saved, picture = tmp_path / "alignment.json", tmp_path / "timeline.png"
+    done = avfuse("align", *files, "--json", "-o", saved, "--picture", picture)
+    assert done.code == 0
+    assert set(done.document["clocks"]) == set(names)
+    assert set(load_alignment(saved).clocks) == set(names)
+    assert picture.exists()
+
+
+def test_a_file_that_is_cut_short_is_said_to_be(
+    avfuse: Callable[..., Done], takes: Path, tmp_path: Path, ffmpeg: str
+) -> None:
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    subprocess.run([ffmpeg, "-v", "error", "-i", takes / "b.wav", "-movflags", "+faststart", whole], check=True)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: len(data) * 3 // 5])
+    done = avfuse("align", takes / "a.wav", cut, "--json")
+    (moving,) = (c for c in done.document["clocks"].values() if c["status"] == "aligned")
+    assert moving["segments"][0]["offset"] == pytest.approx(OFFSET, abs=1e-3)
+    assert "cut short" in moving["message"]
 
 
 @pytest.mark.parametrize("what", ["silence", "a tenth of a second", "constant", "video without sound"])
@@ -292,6 +337,19 @@ def test_outputs_that_cannot_be_written_fail_before_anything_is_read(
     assert list(tmp_path.iterdir()) == [a_file]
 
 
+@pytest.mark.parametrize("option", ["-o", "--picture"])
+def test_an_output_never_replaces_a_recording(
+    avfuse: Callable[..., Done], takes: Path, tmp_path: Path, option: str
+) -> None:
+    take = Path(shutil.copy(takes / "b.wav", tmp_path / "take.png"))
+    line = one_line(avfuse("align", takes / "a.wav", take, option, tmp_path / "." / "take.png"))
+    assert "is one of the recordings" in line
+    assert take.read_bytes() == (takes / "b.wav").read_bytes()
+    both = tmp_path / "both.png"
+    assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", "-o", both, "--picture", both))
+    assert not both.exists()
+
+
 def test_no_arguments_show_what_there_is(avfuse: Callable[..., Done]) -> None:
     done = avfuse()
     assert done.code == 2
@@ -340,6 +398,29 @@ def test_a_fault_is_one_line_and_a_traceback_on_demand(
     monkeypatch.setenv("AVFUSE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["align", str(takes / "a.wav"), str(takes / "b.wav")])
+
+
+def test_ctrl_c_inside_a_kernel_is_an_interruption(
+    avfuse: Callable[..., Done], takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba raises a SystemError there, with the KeyboardInterrupt as its cause."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr("avfuse.aligning.align", interrupted)
+    done = avfuse("align", takes / "a.wav", takes / "b.wav")
+    assert done.code == 130
+    assert done.err == "avfuse: interrupted\n"
+
+
+def test_a_name_with_a_newline_stays_on_one_line(avfuse: Callable[..., Done], tmp_path: Path) -> None:
+    assert "two\\nlines.wav" in one_line(avfuse("align", tmp_path / "two\nlines.wav", tmp_path / "b.wav"))
+
+
+def test_closed_streams_are_no_fault(takes: Path) -> None:
+    command = " ".join([*AVFUSE, "align", str(takes / "a.wav"), str(takes / "b.wav")])
+    assert subprocess.run(f"{command} >&- 2>&-", shell=True, check=False).returncode == 0
 
 
 def test_a_full_disk_is_no_fault_of_the_program(

@@ -601,9 +601,22 @@ def test_a_recording_is_never_overwritten(tmp_path):
     path = tmp_path / "cam.wav"
     soundfile.write(path, np.zeros(RATE), RATE)
     before = path.read_bytes()
-    with pytest.raises(WriteError, match="is the recording 'cam' itself"):
+    with pytest.raises(WriteError, match=r"cam\.wav: is one of the recordings"):
         render(aligned(read(path)), tmp_path)
     assert path.read_bytes() == before
+
+
+def test_names_that_collide_once_written_all_get_a_file(tmp_path):
+    """Recordings called talk.wav and talk, and one called like what the second of them would become."""
+    takes = [heard(name, ClockMap(), 1.0 + k / 10) for k, name in enumerate(("talk.wav", "talk", "talk-2"))]
+    written = render(aligned(takes[0], *((take, ClockMap()) for take in takes[1:])), tmp_path)
+    assert len(written) == 3
+    assert set(written) == set(tmp_path.iterdir())
+
+
+def test_a_name_as_long_as_a_name_may_be(tmp_path):
+    (path,) = render(aligned(heard("入" * 83, ClockMap(), 1.0)), tmp_path)
+    assert path.exists()
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import ReadError
+from avfuse.files import for_ffmpeg
 from avfuse.io.frames import Layout, SoundPacker, layout_of, picture
 from avfuse.io.placing import Findings, Placer
 from avfuse.resampling import regroup, resample_pieces
@@ -40,7 +41,7 @@ def opened(path: str) -> Iterator[Any]:
     if os.path.getsize(path) == 0:
         raise ReadError(f"{path}: an empty file; expected a media file")
     try:
-        container = av.open(path, options=_probing(path), metadata_errors="replace")
+        container = av.open(for_ffmpeg(path), options=_probing(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ReadError(
             f"{path}: FFmpeg cannot read it as a media file ({error.__class__.__name__}); expected a complete sound "

@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from avfuse.alignment import Alignment
 from avfuse.errors import StreamError, WriteError
-from avfuse.files import replacing
+from avfuse.files import check_spares, replacing
 from avfuse.rendering.choosing import choose_best_sound
 from avfuse.rendering.progress import Progress, ProgressCallback
 from avfuse.rendering.sound_file import SoundFile
@@ -156,21 +157,16 @@ def _targets(files: list[SoundFile | MovieFile], folder: Path) -> dict[Path, Sou
     targets: dict[Path, SoundFile | MovieFile] = {}
     for file in files:
         name = "".join("_" if c in "/\\\0" else c for c in file.name)
-        # Recordings with equal stems are named after their whole file names: no a.wav.wav.
-        target = folder / (name if name.lower().endswith(file.suffix) else name + file.suffix)
-        if target in targets:
-            target = folder / (name + file.suffix)
-        targets[target] = file
+        # Recordings with equal stems are named after their whole file names: no a.wav.wav, unless a.wav is taken.
+        plain = name if name.lower().endswith(file.suffix) else name + file.suffix
+        free = chain([plain, name + file.suffix], (f"{name}-{k}{file.suffix}" for k in count(2)))
+        targets[next(folder / n for n in free if folder / n not in targets)] = file
     return targets
 
 
 def _check_inputs_survive(targets: Collection[Path], alignment: Alignment) -> None:
-    for name in alignment.clocks:
-        facts, recording = alignment.facts.get(name), alignment.recordings.get(name)
-        for source in (facts.source if facts else None, recording.source if recording else None):
-            for target in targets:
-                if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
-                    raise WriteError(f"{target}: is the recording {name!r} itself; render into another folder")
+    for target in targets:
+        check_spares(target, alignment.sources)
 
 
 def _check_space(files: list[SoundFile | MovieFile], folder: Path) -> None:

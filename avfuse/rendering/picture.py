@@ -23,6 +23,7 @@ import numpy as np
 
 from avfuse.clock import ClockMap
 from avfuse.errors import ReadError
+from avfuse.files import for_ffmpeg
 from avfuse.io.decoding import decoded
 from avfuse.io.placing import Findings
 from avfuse.rendering.placing import Clock
@@ -86,10 +87,10 @@ def opened(source: str) -> Iterator[Any]:
     """The container of a recording. Raises ReadError where it is not there any more or breaks off."""
     try:
         # genpts: AVI stores only decoding times.
-        with av.open(source, options={"fflags": "+genpts"}, metadata_errors="replace") as container:
+        with av.open(for_ffmpeg(source), options={"fflags": "+genpts"}, metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        if error.filename not in (None, source):
+        if error.filename not in (None, source, for_ffmpeg(source)):
             raise
         raise ReadError(
             f"{source}: cannot be read ({error.strerror}); is it still the file that was aligned?"

@@ -27,12 +27,12 @@ _COLOURS = {"reference": "blue", "aligned": "green", "ambiguous": "yellow", "no_
 
 def show(file: IO[str], *parts: RenderableType) -> None:
     """Print `parts` below each other: styled and wrapped on a terminal, plain and unbroken in a pipe."""
-    terminal = Console(file=file, highlight=False)
+    terminal = Console(file=file, highlight=False, emoji=False)
     if terminal.is_terminal:
         terminal.print(*parts, sep="\n")
         return
     # Rich takes 80 columns where there is no terminal, and would cut names and numbers to fit them.
-    plain = Console(file=io.StringIO(), highlight=False, width=10_000)
+    plain = Console(file=io.StringIO(), highlight=False, emoji=False, width=10_000)
     with plain.capture() as capture:
         plain.print(*parts, sep="\n")
     lines = (line.rstrip() for line in capture.get().splitlines())

@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from avfuse.alignment import Alignment, ClockEstimate, format_std
 from avfuse.errors import WriteError
-from avfuse.files import replacing
+from avfuse.files import check_spares, replacing
 from avfuse.reporting.text import format_offset, format_ppm
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -64,6 +64,7 @@ def draw_timeline(alignment: Alignment, path: str | os.PathLike[str]) -> Path:
     in grey with their reason. Raises WriteError for other suffixes and places that cannot be written to.
     """
     check_picture(path)
+    check_spares(path, alignment.sources)
     panels = _panels(alignment)
     families = {font.name for font in font_manager.fontManager.ttflist}
     style: Any = {
@@ -96,17 +97,26 @@ def _panels(alignment: Alignment) -> list[tuple[str, list[_Row]]]:
     refused: list[_Row] = []
     for name, estimate in alignment.clocks.items():
         lasts = alignment.facts[name].duration if name in alignment.facts else estimate.span[1]
-        row = _row(name, estimate, lasts)
+        row = _row(_drawable(name), estimate, lasts)
         if row.kind == "refused":
             refused.append(row)
         else:
             panels.setdefault(estimate.reference or alignment.reference, []).append(row)
     found = [
-        (f"time on the clock of {reference}" + ("" if reference == alignment.reference else ", an island"), rows)
+        (
+            f"time on the clock of {_drawable(reference)}"
+            + ("" if reference == alignment.reference else ", an island"),
+            rows,
+        )
         for reference, rows in panels.items()
         if rows
     ]
     return found + ([("own time of recordings that could not be placed", refused)] if refused else [])
+
+
+def _drawable(name: str) -> str:
+    """Names of files may be no UTF-8; fonts have nothing for what is left of them."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _row(name: str, estimate: ClockEstimate, lasts: float) -> _Row:

@@ -42,7 +42,8 @@ class Heard:
     """One sound stream, prepared.
 
     start: seconds of sample 0 in the recording's own time; sample k lies at start + k / RATE.
-    count: samples. features: `(frames, BANDS)` log energies; frame k is centred on sample k * 160.
+    count: samples. stated: seconds that the stream was said to last.
+    features: `(frames, BANDS)` log energies; frame k is centred on sample k * 160.
     active: `(frames,)` False where there is no content (gap, digital silence).
     liveliness: `(seconds,)` deviation of the features within each second.
     """
@@ -50,6 +51,7 @@ class Heard:
     name: str
     start: float
     count: int
+    stated: float
     features: F32
     active: NDArray[np.bool_]
     liveliness: F32
@@ -218,7 +220,9 @@ def hear(stream: Stream) -> Heard:
     if spill is not None:
         spill.flush()
     samples = None if spill is not None else np.concatenate(parts)[: max(count, 0)]
-    return Heard(stream.name, start or 0.0, max(count, 0), mel, active, _liveliness(mel), samples, spill)
+    return Heard(
+        stream.name, start or 0.0, max(count, 0), stream.duration, mel, active, _liveliness(mel), samples, spill
+    )
 
 
 def _liveliness(mel: F32) -> F32:
