@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avfuse.errors import WriteError
@@ -88,6 +88,8 @@ def _reserve(target: Path, path: str | os.PathLike[str]) -> Path:
     # Without the stem: a name that just fits must not be too long for want of a few letters more.
     temporary = target.with_name(f".{secrets.token_hex(4)}.part{target.suffix}")
     try:
+        with suppress(FileNotFoundError):
+            os.lstat(target)  # too long a name is told here: the temporary one is short
         with temporary.open("xb"):
             pass
     except OSError as error:

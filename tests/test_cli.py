@@ -458,7 +458,11 @@ def test_an_interrupted_render_leaves_nothing_behind(
     before = sorted(tmp_path.iterdir())
     aligned = tmp_path / "aligned"
     process = subprocess.Popen(
-        [*AVFUSE, "render", tmp_path / "alignment.json", "-o", aligned], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*AVFUSE, "render", tmp_path / "alignment.json", "-o", aligned],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not (aligned.is_dir() and any(aligned.iterdir())):
