@@ -19,10 +19,11 @@ from avfuse.temporal.hearing import BANDS, FRAME_RATE, RATE, Heard
 
 F32 = NDArray[np.float32]
 
-SEGMENT = 300.0  # seconds; 100 ppm moves 30 ms in it, three feature frames
+SEGMENT = 300.0  # seconds; 100 ppm moves 30 ms in it
 _LOCAL = 0.5
 _WIDE = 4.0
 _MIN_OVERLAP = 1.0  # seconds
+_AT_ONCE = 60_000  # frames
 MAX_DRIFT = 200e-6
 
 
@@ -54,31 +55,39 @@ def _smooth(values: F32, seconds: float) -> F32:
     return mean
 
 
-def normalise(heard: Heard) -> F32:
-    """Features with their local mean and local deviation taken out; 0 where there is no content."""
-    mel, active = heard.features, heard.active
-    if not len(mel):
-        return mel
-    floor = np.float32(np.log(1e-7))
-    mel = np.where(active[:, None], mel, floor).astype(np.float32)
+def normalise(heard: Heard) -> NDArray[np.floating]:
+    """Features without their local mean, over their local deviation, as precise as they are; 0 without content."""
+    out = np.zeros_like(heard.features)
+    around = round((_LOCAL + _WIDE) * FRAME_RATE)
+    for first in range(0, len(out), _AT_ONCE):  # bounded scratch memory
+        low, high = max(first - around, 0), min(first + _AT_ONCE + around, len(out))
+        part = _normalised(heard.features[low:high].astype(np.float32), heard.active[low:high])
+        out[first : first + _AT_ONCE] = part[first - low : first - low + _AT_ONCE]
+    return out
+
+
+def _normalised(mel: F32, active: NDArray[np.bool_]) -> F32:
+    mel[~active] = np.log(1e-7)
     centred = mel - _smooth(mel, _LOCAL)
     deviation = np.sqrt(_smooth(centred * centred, _WIDE))
     # A band that only hisses deviates by about 0.3: do not blow its noise up further.
-    out: F32 = (centred / np.maximum(deviation, 0.15)).astype(np.float32)
+    centred /= np.maximum(deviation, 0.15)
     # Nothing but an edge of silence should ever dominate.
-    np.clip(out, -4, 4, out=out)
-    out[~active] = 0
-    return out
+    np.clip(centred, -4, 4, out=centred)
+    centred[~active] = 0
+    return centred
 
 
 class _Reference:
     """Spectra of the reference's features, kept for many segments."""
 
-    def __init__(self, features: F32, longest: int) -> None:
+    def __init__(self, features: NDArray[np.floating], longest: int, shortest: int) -> None:
+        """longest: frames of the segments to come. shortest: frames of overlap that count."""
         self.frames = len(features)
+        self.shortest = shortest
         self.size = fft.next_fast_len(len(features) + longest, real=True)
-        self.spectra = [fft.rfft(features[:, b], self.size) for b in range(BANDS)]
-        self.energy = fft.rfft((features**2).sum(axis=1), self.size)
+        self.spectra = [fft.rfft(features[:, b].astype(np.float32), self.size) for b in range(BANDS)]
+        self.energy = fft.rfft(np.einsum("fb,fb->f", features, features, dtype=np.float32), self.size)
 
     def correlate(self, segment: F32) -> tuple[F32, NDArray[np.int64]]:
         """Scores and the lags (frames) they belong to; lag: frame k of the segment meets frame k + lag."""
@@ -95,7 +104,7 @@ class _Reference:
         lags = np.arange(-(len(segment) - 1), self.frames)
         found, weight = correlation[lags], np.maximum(meeting[lags], 0)
         overlap = np.minimum(lags + len(segment), self.frames) - np.maximum(lags, 0)
-        usable = overlap >= _MIN_OVERLAP * FRAME_RATE
+        usable = overlap >= self.shortest
         if not usable.any():
             return np.zeros(0, np.float32), lags[:0]
         lags, found, weight = lags[usable], found[usable], weight[usable]
@@ -126,28 +135,38 @@ def _parabola(scores: F32, k: int) -> float:
     return 0.0 if bend >= 0 else float(np.clip(0.5 * (a - c) / bend, -0.5, 0.5))
 
 
+def _halved(features: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Two frames in one; both sounds move by half a frame, so lags stay."""
+    halved: NDArray[np.floating] = features[0 : len(features) // 2 * 2 : 2] + features[1::2]
+    halved *= 0.5
+    return halved
+
+
 def search(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6) -> list[Line]:
     """Candidates, best first; lags between `low` and `high` seconds of the two `Heard`s' own sample times."""
-    a, b = normalise(reference), normalise(moving)
+    a, b, rate = normalise(reference), normalise(moving), FRAME_RATE
     if len(a) < FRAME_RATE // 2 or len(b) < FRAME_RATE // 2:
         return []
+    if moving.duration > SEGMENT:
+        # Minutes need no modulations beyond 25 Hz; hours need half the time and memory.
+        a, b, rate = _halved(a), _halved(b), FRAME_RATE // 2
     pieces = max(1, round(moving.duration / SEGMENT))
     bounds = np.linspace(0, len(b), pieces + 1).astype(int)
-    index = _Reference(a, int(np.diff(bounds).max()))
+    index = _Reference(a, int(np.diff(bounds).max()), round(_MIN_OVERLAP * rate))
     points: list[tuple[int, float, float, float]] = []  # (piece, centre, lag, score)
     for piece, (first, last) in enumerate(pairwise(bounds)):
-        segment = b[first:last]
+        segment = b[first:last].astype(np.float32)
         if not np.any(segment):
             continue
         scores, lags = index.correlate(segment)
-        inside = (lags - first >= low * FRAME_RATE - 1) & (lags - first <= high * FRAME_RATE + 1)
+        inside = (lags - first >= low * rate - 1) & (lags - first <= high * rate + 1)
         scores, lags = scores[inside], lags[inside]
         if not len(lags):
             continue
-        for k in _peaks(scores, count, 4):
-            lag = (float(lags[k]) + _parabola(scores, k) - first) / FRAME_RATE
+        for k in _peaks(scores, count, rate // 25):
+            lag = (float(lags[k]) + _parabola(scores, k) - first) / rate
             overlap = (max(0, int(lags[k])), min(len(a), int(lags[k]) + len(segment)))
-            centre = ((overlap[0] + overlap[1]) / 2 - int(lags[k]) + first) / FRAME_RATE
+            centre = ((overlap[0] + overlap[1]) / 2 - int(lags[k]) + first) / rate
             points.append((piece, centre, lag, float(scores[k])))
     return _lines(points, pieces, count)
 

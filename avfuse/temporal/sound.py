@@ -92,7 +92,7 @@ def compare(reference: Heard, moving: Heard, *, max_offset: float | None = None,
 
 
 def _size(heard: Heard) -> tuple[int, float, float]:
-    return heard.count, float(np.abs(heard.features).sum(dtype=np.float64)), heard.start
+    return heard.count, float(heard.liveliness.sum(dtype=np.float64)), heard.start
 
 
 def nothing_to_hear(heard: Heard) -> str | None:
