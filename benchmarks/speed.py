@@ -118,7 +118,7 @@ def _beside_peers(
             rows.append((method.name, f"{own.seconds:.1f}", f"{own.peak_mb:.0f}", milliseconds(error), status))
             continue
         pair = (decoded, files[1]) if method.name.startswith("SciPy") else files
-        (answer,), ran = ask(method, [pair], memory=options.memory, timeout=600, warm=False)
+        (answer,), ran = ask(method, [pair], memory=options.memory, timeout=240, warm=False)
         if answer.offset is None:
             rows.append((method.name, f"{ran.seconds:.1f}", f"{ran.peak_mb:.0f}", "–", answer.reason))
             continue
@@ -136,7 +136,7 @@ def _beside_peers(
     )
     return Table(
         "The same pair through peers", ("method", "seconds", "peak MB", "error in the middle [ms]", ""), rows,
-        f"One run each, start-up included, at most {options.memory:g} GB of memory and 10 minutes; "
+        f"One run each, start-up included, at most {options.memory:g} GB of memory and 4 minutes; "
         "SciPy correlation reads a WAV that was decoded before.",
     )  # fmt: skip
 
