@@ -23,12 +23,12 @@ from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.matching import candidate_lines
 from avfuse.temporal.refine import Refined, cells_of, refine
 from avfuse.temporal.sharing import share_of_time
-from avfuse.temporal.sound import find_arrivals
+from avfuse.temporal.sound import are_swapped, find_arrivals
 from benchmarks.honest import designed_pair
 from benchmarks.options import Options
 from benchmarks.rows import Row
 from benchmarks.rows import gather as measure
-from benchmarks.tables import Goals, Table, milliseconds, show
+from benchmarks.tables import Table, milliseconds, show
 
 _SEED = 1000  # added to the seed, so that nothing is judged on what it was fitted to
 _NEAR = 0.03  # seconds from the truth within which a line is right
@@ -38,7 +38,7 @@ F64 = NDArray[np.float64]
 
 def _prepared(reference: Heard, moving: Heard, truth: ClockMap) -> tuple[Heard, Heard, ClockMap]:
     """The shorter is searched in the longer, as `compare` does."""
-    return (moving, reference, truth.inverse()) if moving.count > reference.count else (reference, moving, truth)
+    return (moving, reference, truth.inverse()) if are_swapped(reference, moving) else (reference, moving, truth)
 
 
 def _miss(line: Line, truth: ClockMap) -> float:
@@ -89,7 +89,7 @@ def benchmark(options: Options) -> bool:
     tables = [_lobes(found), _matches(found, strangers), _deviations(found)]
     # These are for whoever changes the figures, not for the documentation.
     show(tables, options.out / "calibrate.md", "calibrate", f"Seed {options.seed + _SEED}.")
-    return Goals().met
+    return True
 
 
 def _lobes(rows: Sequence[Row]) -> Table:

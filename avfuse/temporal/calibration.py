@@ -45,7 +45,7 @@ STD_DRIFT = 1.4
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift), everything included.
+    """line: centred on the evidence. cov: diagonal `(2, 2)` of (lag at the centre, drift), everything included.
 
     coherence: see `Refined`. drift_known: drift was estimated.
     """
@@ -61,7 +61,7 @@ def settle(plain: Refined, onset: Refined) -> Settled:
     better, other = sorted((plain, onset), key=lambda r: _variance(r, r.line.centre))
     at = better.line.centre
     line = other.line
-    apart = np.array([line.lag + line.drift * (at - line.centre) - better.line.lag, line.drift - better.line.drift])
+    apart = np.array([line.lag_at(at) - better.line.lag, line.drift - better.line.drift])
     own, others = (np.array([_variance(r, at), STD_DRIFT**2 * r.cov[1, 1]]) for r in (better, other))
     cov = np.diag(own + np.maximum(0.0, apart**2 - own - others))
     return Settled(better.line, cov, better.coherence, better.drift_known)
@@ -70,8 +70,7 @@ def settle(plain: Refined, onset: Refined) -> Settled:
 def _variance(refined: Refined, at: float) -> float:
     """Of the lag at a time, noise and reflections."""
     away = at - refined.line.centre
-    cov = refined.cov
-    noise = cov[0, 0] + 2 * away * cov[0, 1] + away**2 * cov[1, 1]
+    noise = refined.cov[0, 0] + away**2 * refined.cov[1, 1]
     return float(STD_NOISE**2 * noise + (STD_BENT * refined.bent) ** 2 + STD_FLOOR**2)
 
 
@@ -94,7 +93,7 @@ def match_probability(peak: float, local: float, score: float, wave: bool) -> fl
     """Probability that two sounds share what their correlation shows, all along or for a few seconds."""
     low, high = MATCH_SCORES
     mel = low if wave else min(max(score, low), high)
-    throughout = float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / 5)]))
+    throughout = float(MATCH_WEIGHTS @ np.array([1.0, math.log(max(peak, 1e-3)), math.log(mel / low)]))
     somewhere = LOCAL_WEIGHT * math.log(max(local, 1e-3) / LOCAL_MIDDLE)
     return _logistic(max(throughout, somewhere))
 

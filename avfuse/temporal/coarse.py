@@ -41,6 +41,10 @@ class Line:
     score: float
     wave: bool = False
 
+    def lag_at(self, t: float) -> float:
+        """Seconds to add to the moving time `t`."""
+        return self.lag + self.drift * (t - self.centre)
+
 
 def _smooth(values: F32, seconds: float) -> F32:
     """Centred moving average along time, shorter at the ends."""
@@ -222,7 +226,7 @@ def _lines(points: list[tuple[int, float, float, float]], pieces: int, count: in
             if near:
                 members.append(max(near, key=lambda p: p[3])[1:])
         found = _fit(members)
-        if not any(abs(found.lag + found.drift * (k.centre - found.centre) - k.lag) < 0.04 for k in lines):
+        if not any(abs(found.lag_at(k.centre) - k.lag) < 0.04 for k in lines):
             lines.append(found)
     lines.sort(key=lambda line: -line.score)
     return lines[:count]

@@ -8,6 +8,7 @@ spectra (PHAT: Knapp and Carter 1976, eq. 29) are summed in groups of half a sec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -43,24 +44,19 @@ Window = tuple[int, int]  # first sample of the moving sound, number of samples
 class Evidence:
     """Sums over groups of frames along `line`.
 
-    times: `(groups,)` seconds of the moving sound. phat, cross: `(groups, BINS)` complex; power_reference,
-    power_moving likewise. null: `(shifts, groups, BINS)` phase-only cross spectra of frames that do not belong
-    together. frames: `(groups,)` how many frames each holds.
+    times: `(groups,)` seconds of the moving sound. spectra (phase-only), cross: `(groups, BINS)` complex;
+    power_reference, power_moving likewise. null: `(shifts, groups, BINS)` phase-only cross spectra of frames that do
+    not belong together. frames: `(groups,)` how many frames each holds.
     """
 
     line: Line
     times: F64
     frames: NDArray[np.int64]
-    phat: C64
+    spectra: C64
     cross: C64
     power_reference: NDArray[np.float32]
     power_moving: NDArray[np.float32]
     null: C64
-
-    @property
-    def spectra(self) -> C64:
-        """What is stacked."""
-        return self.phat
 
     @property
     def span(self) -> float:
@@ -158,7 +154,7 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window], *
 class Onsets:
     """What rises at both sounds along `line`: phase-only cross spectra of 64 ms frames every 8 ms.
 
-    plain, broad: `(bins,)` sums over everything, unweighted and weighted by the rise of the whole band.
+    broad: `(bins,)` sum over everything, weighted by the rise of the whole band.
     times: `(groups,)` seconds of the moving sound. fine: `(groups, bins)` weighted by the rise around each bin; mass
     and square: sums of those weights and of their squares. null: `(shifts, groups, bins)`, `spectra` of frames that
     do not belong together.
@@ -166,14 +162,13 @@ class Onsets:
 
     line: Line
     times: F64
-    plain: NDArray[np.complex128]
     broad: NDArray[np.complex128]
     fine: C64
     mass: NDArray[np.float32]
     square: NDArray[np.float32]
     null: C64
 
-    @property
+    @cached_property
     def spectra(self) -> C64:
         """What is stacked: every half second weighs alike, or two blows that happen to coincide would decide."""
         return _evened(self.fine, self.square)
@@ -199,7 +194,7 @@ def gather_onsets(
     most = int(_ONSET_MOST * RATE)
     step = max(1, round(sum(count for _, count in windows) / most))
     parts: list[tuple[Any, ...]] = []
-    plain, broad = np.zeros((2, _ONSET_FRAME // 2 + 1), np.complex128)
+    broad = np.zeros(_ONSET_FRAME // 2 + 1, np.complex128)
     for start, count in windows[::step]:
         for first in range(start, start + min(count, most), 10 * RATE):  # bounded scratch memory
             piece = (first, min(10 * RATE + _ONSET_FRAME, start + count - first))
@@ -208,20 +203,19 @@ def gather_onsets(
             x, y, late, middles = _paired(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
             group = np.arange(len(middles)) // _ONSET_PER_GROUP
             groups = int(group[-1]) + 1
-            some, wide, *cells = onset_groups(x, y, late, keep, group, groups)
-            plain, broad = plain + some, broad + wide
+            _, wide, *cells = onset_groups(x, y, late, keep, group, groups)
+            broad += wide
             shifts = []
             for share in _NULL_SHIFTS if with_null else ():
                 shifted = np.roll(y, max(1, int(share * len(y))), axis=0)
                 _, _, other, _, squares = onset_groups(x, shifted, late, keep, group, groups)
                 shifts.append(_evened(other, squares))
-            null = np.array(shifts, np.complex64).reshape(-1, groups, len(some))
+            null = np.array(shifts, np.complex64).reshape(-1, groups, len(broad))
             parts.append((np.bincount(group, middles) / np.bincount(group), *cells, null))
     times, fine, mass, square, nulls = zip(*parts, strict=True)
     return Onsets(
         line,
         np.concatenate(times),
-        plain,
         broad,
         np.concatenate(fine),
         np.concatenate(mass),

@@ -96,7 +96,7 @@ def focus(evidence: Evidence | Onsets, drift_range: float = DRIFT_RANGE) -> Focu
         low, high = middle - reach, middle + reach
     line = evidence.line
     # The old line plus what the stack found: lag + slope * (t - centre).
-    at_centre = line.lag + line.drift * (centre - line.centre) + lag
+    at_centre = line.lag_at(centre) + lag
     sharp = Line(at_centre, line.drift + slope, centre, line.score)
     return Focused(sharp, peak / max(null_peak, 1e-12), peak, _local_peak(evidence, order))
 

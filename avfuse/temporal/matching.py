@@ -66,7 +66,7 @@ def candidate_lines(a: Heard, b: Heard, low: float, high: float) -> list[Tried]:
     if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
         # Steady sounds have flat envelopes; their waveforms may still agree.
         waves = search_waveform(a, b, low=low, high=high)
-        new = [w for w in waves if not any(abs(lag_at(k, w.centre) - w.lag) < 0.02 for k in lines)]
+        new = [w for w in waves if not any(abs(k.lag_at(w.centre) - w.lag) < 0.02 for k in lines)]
         tried += _try_all(a, b, new)
     if max((t.plain.peak for t in tried), default=0.0) < _CLEAR:
         hopeful = sorted((t for t in tried if t.hopeful), key=lambda t: -t.match)[:_HOPEFUL]
@@ -98,10 +98,6 @@ def best_supported(tried: list[Tried]) -> Tried:
     return max(supported, key=lambda t: (not t.line.wave, t.line.score), default=tried[0])
 
 
-def lag_at(line: Line, t: float) -> float:
-    return line.lag + line.drift * (t - line.centre)
-
-
 def _support(other: Tried, best: Tried) -> float:
     """How much agrees along another line, as a share of what does along the best; like with like."""
     found = [other.plain.support / best.plain.support]
@@ -116,7 +112,7 @@ def rivals_of(best: Tried, tried: list[Tried]) -> list[Tried]:
     return [
         t
         for t in tried
-        if abs(lag_at(t.focused.line, line.centre) - line.lag) > _ELSEWHERE
+        if abs(t.focused.line.lag_at(line.centre) - line.lag) > _ELSEWHERE
         and t.focused.peak > _NOTICEABLE
         and _support(t, best) > RIVAL
     ]

@@ -76,7 +76,7 @@ def _per_band(values: F64, bands: int) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """line: centred on the evidence. cov: `(2, 2)` of (lag at the centre, drift); of the lag noise alone.
+    """line: centred on the evidence. cov: diagonal `(2, 2)` of (lag at the centre, drift); of the lag noise alone.
 
     bent: seconds, 1 sigma, that reflections bend the lag by, from how bands disagree beyond noise; what the same does
     to the drift is in `cov`.
@@ -93,14 +93,13 @@ class Refined:
 def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refined:
     """Newton steps from `lag` seconds beside `cells.line`; expects to start inside the right lobe."""
     bands = cells.looks.shape[1]
-    even = _Bands(np.ones(bands), np.zeros(bands))
+    told = _Bands(np.ones(bands), np.zeros(bands))
     state = (lag, 0.0, float(cells.times.mean()))
-    state = _newton(cells, even, state, with_drift, 5)
+    state = _newton(cells, told, state, with_drift, 5)
     for _ in range(2):
-        told = _tell_bands(cells, even, state)
-        even = _Bands(np.ones(bands), told.lag)
+        told = _tell_bands(cells, told.lag, state)
     state = _newton(cells, told, state, with_drift, 4)
-    told = _tell_bands(cells, told, state)
+    told = _tell_bands(cells, told.lag, state)
     weight, slope, bend = _cells(cells, told, state)
     lag, drift, centre = state
     lateness = cells.times - centre
@@ -120,7 +119,7 @@ def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refine
     per_band = bend.sum(axis=0)
     bent = math.sqrt(_between(band_lag, variance) * float((per_band**2).sum())) / total
     line = cells.line
-    sharp = Line(line.lag + line.drift * (centre - line.centre) + lag, line.drift + drift, centre, line.score)
+    sharp = Line(line.lag_at(centre) + lag, line.drift + drift, centre, line.score)
     gamma2 = float(np.average(_squared_coherence(weight), weights=weight + 1e-30))
     return Refined(sharp, np.diag([noise, drift_variance_left]), bent, gamma2, with_drift)
 
@@ -211,9 +210,9 @@ def _pooled(value: F64, variance: F64) -> tuple[float, float]:
     return float(np.average(value[says], weights=weight)), 1 / float(weight.sum())
 
 
-def _tell_bands(cells: Cells, bands: _Bands, state: State) -> _Bands:
+def _tell_bands(cells: Cells, known: F64, state: State) -> _Bands:
     """Trust: what the noise of each band is of noise and bending together. Lag: as far as it is beyond noise."""
-    _, slope, bend = _cells(cells, _Bands(np.ones(len(bands.lag)), bands.lag), state)
+    _, slope, bend = _cells(cells, _Bands(np.ones(len(known)), known), state)
     lag, variance = _studies(slope, bend)
     between = _between(lag, variance)
     tiny = 1e-24  # s^2: identical sounds have no variance at all

@@ -23,8 +23,8 @@ def share_of_time(evidence: Evidence, onsets: Onsets, chosen: Lobe) -> float:
 
 def _taking_part(evidence: Evidence, chosen: Lobe) -> float:
     """Of all the time, or of that in which both sounds rise above their floors."""
-    band = in_band(evidence.phat.shape[1])
-    value = _along(evidence.phat, chosen)[:, band].sum(axis=1) / evidence.frames
+    band = in_band(evidence.spectra.shape[1])
+    value = _along(evidence.spectra, chosen)[:, band].sum(axis=1) / evidence.frames
     noise = float(np.mean([((null[:, band].real.sum(axis=1) / evidence.frames) ** 2).mean() for null in evidence.null]))
     everywhere = _evenness(value, np.ones_like(value), noise)
     # Between impacts there is only noise to compare.

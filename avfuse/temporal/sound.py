@@ -25,7 +25,7 @@ from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import Evidence, Onsets, choose_windows, gather, gather_onsets, meeting
 from avfuse.temporal.focus import Lobe, correlation, find_lobes
 from avfuse.temporal.hearing import Heard, hear
-from avfuse.temporal.matching import Tried, best_supported, candidate_lines, lag_at, rivals_of
+from avfuse.temporal.matching import Tried, best_supported, candidate_lines, rivals_of
 from avfuse.temporal.refine import cells_of, refine
 from avfuse.temporal.sharing import share_of_time
 
@@ -82,13 +82,18 @@ def compare(reference: Heard, moving: Heard, *, max_offset: float | None = None,
         if reason is not None:
             return ClockEstimate("degenerate", message=f"{role} sound {reason}", span=span, evidence=("sound",))
     # Always search the shorter in the longer: swapping the two then gives exactly the inverse.
-    swapped = _size(moving) > _size(reference)
+    swapped = are_swapped(reference, moving)
     a, b = (moving, reference) if swapped else (reference, moving)
     limit = math.inf if max_offset is None else max_offset
     between = a.start - b.start  # offset = lag + between
     found = _compare_ordered(a, b, -limit - between, limit - between, spacing)
     found = replace(found, span=(b.start, b.start + b.duration))
     return _swap(found, span) if swapped else found
+
+
+def are_swapped(reference: Heard, moving: Heard) -> bool:
+    """Whether `compare` searches the reference in the moving sound, because it is the shorter."""
+    return _size(moving) > _size(reference)
 
 
 def _size(heard: Heard) -> tuple[int, float, float]:
@@ -164,7 +169,7 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
 
 def find_arrivals(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], float]:
     """Maxima within reach of the line, and the highest value of the onsets over their root mean square."""
-    plain, broad, fine = (correlation(s) for s in (sharp.phat.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
+    plain, broad, fine = (correlation(s) for s in (sharp.spectra.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
     return find_lobes(plain, broad, fine), float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
 
 
@@ -178,7 +183,7 @@ def _weigh_lobes(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], NDArray[n
 
 def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
     if rivals:
-        apart = min(abs(lag_at(t.focused.line, best.focused.line.centre) - best.focused.line.lag) for t in rivals)
+        apart = min(abs(t.focused.line.lag_at(best.focused.line.centre) - best.focused.line.lag) for t in rivals)
         return (
             f"the sound repeats: {len(rivals) + 1} offsets fit, the nearest {apart:.2f} s apart; "
             "narrow the search (max_offset) or add a recording that tells them apart"
@@ -222,7 +227,6 @@ def _estimate(
     cov = settled.cov.copy()
     cov[0, 0] += mixed
     if not settled.drift_known:
-        cov[0, 1] = cov[1, 0] = 0.0
         cov[1, 1] = PRIOR_DRIFT**2
     # Sources in all directions spread the difference of two paths evenly between -spacing and +spacing.
     cov[0, 0] += (spacing / SPEED_OF_SOUND) ** 2 / 3
