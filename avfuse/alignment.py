@@ -41,6 +41,19 @@ class Candidate:
         return ClockMap(self.offset, self.drift)
 
 
+@dataclass(frozen=True)
+class Break:
+    """Where a clock jumps.
+
+    at: seconds of the moving recording's own time. std: 1 sigma of that.
+    missing: seconds of the reference that the moving recording lacks there; < 0 where it has so much more instead.
+    """
+
+    at: float
+    std: float
+    missing: float
+
+
 @dataclass(frozen=True, eq=False)
 class ClockEstimate:
     """How one clock maps onto a reference, or why that cannot be said.
@@ -54,6 +67,7 @@ class ClockEstimate:
     drift_known: False where drift was not estimated; it is then 0, and `cov` holds what an ordinary crystal allows.
     evidence: kinds of evidence used, e.g. ("sound",).
     reference: name of the recording whose clock this maps to; None outside an Alignment.
+    breaks: where the clock jumps from one segment to the next.
     """
 
     status: Status
@@ -66,6 +80,7 @@ class ClockEstimate:
     drift_known: bool = True
     evidence: tuple[str, ...] = ()
     reference: str | None = None
+    breaks: tuple[Break, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

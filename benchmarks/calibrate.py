@@ -22,8 +22,9 @@ from avfuse.temporal.focus import Lobe
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.matching import candidate_lines
 from avfuse.temporal.refine import Refined, cells_of, refine
+from avfuse.temporal.settling import find_arrivals
 from avfuse.temporal.sharing import share_of_time
-from avfuse.temporal.sound import are_swapped, find_arrivals
+from avfuse.temporal.sound import are_swapped
 from benchmarks.honest import designed_pair
 from benchmarks.options import Options
 from benchmarks.rows import Row

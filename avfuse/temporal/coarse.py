@@ -148,16 +148,27 @@ def _halved(features: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def search(reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6) -> list[Line]:
     """Candidates, best first; lags between `low` and `high` seconds of the two `Heard`s' own sample times."""
+    points, pieces = lag_points(reference, moving, low=low, high=high, count=count)
+    return _lines(points, pieces, count)
+
+
+Point = tuple[int, float, float, float]  # piece, its centre (s), lag (s), score
+
+
+def lag_points(
+    reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6, length: float = SEGMENT
+) -> tuple[list[Point], int]:
+    """The best lags of every piece of about `length` seconds of the moving sound, and how many pieces there are."""
     a, b, rate = normalise(reference), normalise(moving), FRAME_RATE
     if len(a) < FRAME_RATE // 2 or len(b) < FRAME_RATE // 2:
-        return []
+        return [], 0
     if moving.duration > SEGMENT:
         # Minutes need no modulations beyond 25 Hz; hours need half the time and memory.
         a, b, rate = _halved(a), _halved(b), FRAME_RATE // 2
-    pieces = max(1, round(moving.duration / SEGMENT))
+    pieces = max(1, round(moving.duration / length))
     bounds = np.linspace(0, len(b), pieces + 1).astype(int)
     index = _Reference(a, int(np.diff(bounds).max()), round(_MIN_OVERLAP * rate))
-    points: list[tuple[int, float, float, float]] = []  # (piece, centre, lag, score)
+    points: list[Point] = []
     for piece, (first, last) in enumerate(pairwise(bounds)):
         segment = b[first:last].astype(np.float32)
         if not np.any(segment):
@@ -172,7 +183,7 @@ def search(reference: Heard, moving: Heard, *, low: float, high: float, count: i
             overlap = (max(0, int(lags[k])), min(len(a), int(lags[k]) + len(segment)))
             centre = ((overlap[0] + overlap[1]) / 2 - int(lags[k]) + first) / rate
             points.append((piece, centre, lag, float(scores[k])))
-    return _lines(points, pieces, count)
+    return points, pieces
 
 
 _PIECE = 4.0  # seconds; 100 ppm moves 0.2 ms within half of it
@@ -193,7 +204,7 @@ def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float,
     spectrum = fft.rfft(reference.read(0, size), n)
     last = min(moving.count, int(_LONGEST * RATE)) - length
     starts = np.unique(np.linspace(0, last, min(_PIECES, 1 + 2 * last // length)).astype(int))
-    points: list[tuple[int, float, float, float]] = []
+    points: list[Point] = []
     for piece, start in enumerate(starts):
         product = spectrum * np.conj(fft.rfft(moving.read(int(start), length), n))
         magnitude = np.abs(product)
@@ -213,7 +224,7 @@ def search_waveform(reference: Heard, moving: Heard, *, low: float, high: float,
     return [replace(line, wave=True) for line in _lines(points, len(starts), count)]
 
 
-def _lines(points: list[tuple[int, float, float, float]], pieces: int, count: int) -> list[Line]:
+def _lines(points: list[Point], pieces: int, count: int) -> list[Line]:
     """Points of different segments that lie on one slowly drifting line make one candidate."""
     points = sorted(points, key=lambda p: -p[3])
     lines: list[Line] = []

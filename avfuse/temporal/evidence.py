@@ -27,8 +27,8 @@ FRAME = 2048
 HOP = 512
 BINS = FRAME // 2 + 1
 _PER_GROUP = 16
-_WHOLE = 90.0  # seconds of overlap up to which everything is used
-_WINDOWS = 30
+MOST_WINDOWS = 30
+_WHOLE = 3.0  # seconds of overlap for each window, up to which everything is used
 _WINDOW = 6.0  # seconds
 _NULL_SHIFTS = (0.37, 0.61)
 _ONSET_FRAME = 1024
@@ -69,16 +69,19 @@ def meeting(reference: Heard, moving: Heard, line: Line) -> tuple[float, float]:
     return max(0.0, -shift / slope), min(moving.duration, (reference.duration - shift) / slope)
 
 
-def choose_windows(reference: Heard, moving: Heard, line: Line) -> list[Window]:
-    """Stretches to compare: all of a short overlap, the liveliest six seconds of each thirtieth of a long one."""
+def choose_windows(reference: Heard, moving: Heard, line: Line, most: int = MOST_WINDOWS) -> list[Window]:
+    """Stretches to compare: all of a short overlap, the liveliest six seconds of each part of a long one.
+
+    most: parts of a long overlap; a short one lasts half of what all parts of it would.
+    """
     low, high = meeting(reference, moving, line)
     first, last = int(np.ceil(low * RATE)), int(high * RATE)
     if last - first < FRAME + 3 * HOP:
         return []
-    if high - low <= _WHOLE:
+    if high - low <= _WHOLE * most:
         return [(first, last - first)]
     count = int(_WINDOW * RATE)
-    edges = np.linspace(first, last, _WINDOWS + 1).astype(int)
+    edges = np.linspace(first, last, most + 1).astype(int)
     found = []
     for start, end in pairwise(edges):
         starts = np.arange(start, max(end - count, start) + 1, RATE)

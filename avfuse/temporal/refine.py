@@ -109,7 +109,7 @@ def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refine
         # Bands disagree about the drift too, where what is heard changes with time.
         tilted = lateness[:, None]
         band_drift, drift_variance = _studies(tilted * scatter, tilted**2 * bend)
-        change, drift_variance_left = _pooled(band_drift, drift_variance)
+        change, drift_variance_left = pooled(band_drift, drift_variance)
         drift += change
     else:
         drift_variance_left = 0.0
@@ -201,7 +201,7 @@ def _between(value: F64, variance: F64) -> float:
     return max(0.0, excess / float(weight.sum() - (weight**2).sum() / weight.sum()))
 
 
-def _pooled(value: F64, variance: F64) -> tuple[float, float]:
+def pooled(value: F64, variance: F64) -> tuple[float, float]:
     """Mean over bands, weighted by noise and what lies between them, and its variance (ibid., eq. 10)."""
     says = np.isfinite(variance)
     if not says.any():

@@ -17,27 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.alignment import Candidate, ClockEstimate, inverse_jacobian
-from avfuse.clock import ClockMap
+from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import StreamError
 from avfuse.stream import Stream
 from avfuse.temporal import calibration
 from avfuse.temporal.coarse import Line
-from avfuse.temporal.evidence import Evidence, Onsets, choose_windows, gather, gather_onsets, meeting
-from avfuse.temporal.focus import Lobe, correlation, find_lobes
+from avfuse.temporal.evidence import choose_windows, gather, gather_onsets, meeting
+from avfuse.temporal.focus import Lobe
+from avfuse.temporal.following import SMALLEST, Stretch, follow, wanders
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.matching import Tried, best_supported, candidate_lines, rivals_of
-from avfuse.temporal.refine import cells_of, refine
-from avfuse.temporal.sharing import share_of_time
+from avfuse.temporal.piecewise import breaks_of, compare_stretches, settle_stretches
+from avfuse.temporal.settling import settle_along, weigh_lobes
+from avfuse.temporal.sharing import share_of_time, sources_of
 
 SPEED_OF_SOUND = 343.0
 PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
 SHORTEST = 1.0  # seconds of sound that can be placed
 _BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.98
+_LONG_ENOUGH = 20.0  # seconds of overlap in which a clock may be seen to break
 _SAME = 0.8e-3  # seconds
 _LEAST, _FEW = 1e-3, 8  # candidates less probable than this are left out, but for so many
-_APART = 4e-3  # seconds by which a lobe may lie off the line before frames of 64 ms miss much of it
-_DRIFT_UNKNOWN = 10e-6
 
 
 def estimate_offset(
@@ -132,28 +133,24 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
             diagnostics=seen,
         )
     line = best.focused.line
+    broken = _follow_breaks(a, b, best, tried, low, high, spacing, seen)
+    if broken is not None:
+        return broken
     windows = choose_windows(a, b, line)
     sharp, onsets = gather(a, b, line, windows), gather_onsets(a, b, line, windows)
-    lobes, probabilities = _weigh_lobes(sharp, onsets)
+    lobes, probabilities = weigh_lobes(sharp, onsets)
     chosen = lobes[0]
-    share = share_of_time(sharp, onsets, chosen)
+    share = share_of_time(sharp, onsets, lobes)
     begin, end = meeting(a, b, line)
     event = calibration.spread_probability(share)
     if end - begin < min(_BRIEF, 0.25 * b.duration) and share < 0.9:
         # Two ends that overlap, or a jingle at the end of one and the start of the other: who can tell?
         event = min(event, 0.9)
     rivals = rivals_of(best, tried)
-    # Lobes closer than a millisecond, or than sources in all places allow for, are one answer: which of them it is goes
-    # into the standard deviation.
-    shifts = np.array([p.lag - chosen.lag for p in lobes])
-    near = np.abs(shifts) < _SAME
-    lobe = float(probabilities[near | (np.abs(shifts) < 2 * spacing / SPEED_OF_SOUND)].sum())
+    shifts, lobe, mixed = _one_answer(lobes, probabilities, sources_of(sharp, lobes), spacing)
     confidence = best.match * event * lobe / (1 + len(rivals))
-    # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
-    close = near & (probabilities > 0.03)
-    mixed = float(np.sum(probabilities[close] * shifts[close] ** 2))
     seen |= {"line": line, "lobes": lobes, "lobe": lobe, "share": share, "event": event, "rivals": len(rivals)}
-    settled = _refine(a, b, sharp, onsets, chosen)
+    settled = settle_along(a, b, sharp, onsets, chosen)
     estimate = replace(_estimate(a, b, settled, spacing, mixed, seen), confidence=confidence)
     if confidence >= _ACCEPT:
         return estimate
@@ -167,18 +164,88 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
     )
 
 
-def find_arrivals(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], float]:
-    """Maxima within reach of the line, and the highest value of the onsets over their root mean square."""
-    plain, broad, fine = (correlation(s) for s in (sharp.spectra.sum(axis=0), onsets.broad, onsets.fine.sum(axis=0)))
-    return find_lobes(plain, broad, fine), float(np.abs(fine).max() / max(float(np.sqrt(np.mean(fine**2))), 1e-12))
+def _one_answer(
+    lobes: list[Lobe], probabilities: NDArray[np.float64], sources: NDArray[np.float64], spacing: float
+) -> tuple[NDArray[np.float64], float, float]:
+    """Lags of all lobes against the first; the probability of those that are one answer with it, and the variance of
+    the lag that these leave.
+
+    Lobes closer than a millisecond, those of sources elsewhere, and those that sources in all places allow for are one
+    answer: which of them it is goes into the standard deviation.
+    """
+    shifts = np.array([p.lag - lobes[0].lag for p in lobes])
+    near = np.abs(shifts) < _SAME
+    allowed = near | (sources > 0) | (np.abs(shifts) < 2 * spacing / SPEED_OF_SOUND)
+    lobe = float(probabilities[allowed].sum())
+    # A close lobe that is no more than unlikely widens the interval; one that is all but ruled out does not.
+    close = near & (probabilities > 0.03)
+    mixed = float(np.sum(probabilities[close] * shifts[close] ** 2))
+    return shifts, lobe, max(mixed, float(np.sum(sources * shifts**2)))
 
 
-def _weigh_lobes(sharp: Evidence, onsets: Onsets) -> tuple[list[Lobe], NDArray[np.float64]]:
-    """Maxima within reach of the line, the most probable first, and their probabilities."""
-    lobes, sharpness = find_arrivals(sharp, onsets)
-    probabilities = calibration.lobe_probabilities(lobes, sharpness)
-    order = np.argsort(-probabilities)
-    return [lobes[k] for k in order], probabilities[order]
+def _follow_breaks(
+    a: Heard,
+    b: Heard,
+    best: Tried,
+    tried: list[Tried],
+    low: float,
+    high: float,
+    spacing: float,
+    seen: dict[str, object],
+) -> ClockEstimate | None:
+    """A clock in pieces, or None where one line will do."""
+    line = best.focused.line
+    begin, end = meeting(a, b, line)
+    if end - begin < _LONG_ENOUGH or not wanders(a, b, line):
+        return None
+    smallest = max(SMALLEST, 2 * spacing / SPEED_OF_SOUND)
+    stretches = follow(a, b, line, low=low, high=high, smallest=smallest)
+    together = compare_stretches(a, b, stretches) if len(stretches) > 1 else None
+    if together is None:
+        return None
+    local = max(together.focused.local, best.plain.local)
+    match = calibration.match_probability(together.focused.peak, local, best.line.score, best.line.wave)
+    event = calibration.spread_probability(together.share)
+    rivals = [t for t in rivals_of(best, tried) if not _lies_on(t.focused.line, stretches)]
+    _, lobe, mixed = _one_answer(together.lobes, together.probabilities, together.sources, spacing)
+    confidence = match * event * lobe / (1 + len(rivals))
+    seen = seen | {
+        "stretches": stretches,
+        "lobe": lobe,
+        "share": together.share,
+        "event": event,
+        "match": match,
+        "lobes": together.lobes,
+        "sources": together.sources,
+    }
+    pieces = settle_stretches(a, b, stretches, together, beside=mixed + (spacing / SPEED_OF_SOUND) ** 2 / 3)
+    if confidence < _ACCEPT:
+        longest = sorted(pieces.clock.segments, key=lambda s: s.start - s.end)
+        share = confidence / len(longest)
+        return ClockEstimate(
+            "ambiguous",
+            confidence=confidence,
+            candidates=tuple(Candidate(s.offset, s.drift, share) for s in longest[:_FEW]),
+            message=f"different parts of it fit {len(longest)} different offsets, longest first: it was cut or paused, "
+            "or shares only jingles with the other, and the sound does not tell which",
+            evidence=("sound",),
+            diagnostics=seen,
+        )
+    return ClockEstimate(
+        "aligned",
+        pieces.clock,
+        pieces.covs,
+        confidence,
+        drift_known=pieces.drift_known,
+        evidence=("sound",),
+        breaks=pieces.breaks,
+        diagnostics=seen,
+    )
+
+
+def _lies_on(line: Line, stretches: list[Stretch]) -> bool:
+    """Whether a line that part of the sound supports is that of a stretch."""
+    return any(abs(line.lag_at(s.line.centre) - s.line.lag) < 0.05 for s in stretches)
 
 
 def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
@@ -194,29 +261,6 @@ def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
         "echoes, or sources in several places, leave several offsets within milliseconds; the candidates are listed, "
         "best first; say how far apart the devices stood (spacing) to take them as one answer"
     )
-
-
-def _refine(a: Heard, b: Heard, sharp: Evidence, onsets: Onsets, chosen: Lobe) -> calibration.Settled:
-    """Lag and drift from all frames alike and from onsets, whichever states less; where the two disagree both say less.
-
-    All frames alike are best without a room, onsets within one.
-    """
-    line, lag, sign = sharp.line, chosen.lag, chosen.sign
-    if abs(lag) > _APART:
-        line, lag = Line(line.lag + lag, line.drift, line.centre, line.score), 0.0
-        windows = choose_windows(a, b, line)
-        sharp, onsets = gather(a, b, line, windows, with_null=False), gather_onsets(a, b, line, windows)
-    # Twice, since the first step moves the frames that the second one compares.
-    first = refine(cells_of(sharp, sign=sign), lag=lag).line
-    again = cells_of(gather(a, b, first, choose_windows(a, b, first), with_null=False), sign=sign)
-    rising = cells_of(onsets, sign=sign)
-    settled = calibration.settle(refine(again), refine(rising, lag=lag))
-    if settled.cov[1, 1] > _DRIFT_UNKNOWN**2:
-        flat = Line(line.lag + lag, 0.0, settled.line.centre, line.score)
-        windows = choose_windows(a, b, flat)
-        still = (gather(a, b, flat, windows, with_null=False), gather_onsets(a, b, flat, windows))
-        settled = calibration.settle(*(refine(cells_of(e, sign=sign), with_drift=False) for e in still))
-    return settled
 
 
 def _estimate(
@@ -266,6 +310,13 @@ def _swap(found: ClockEstimate, span: tuple[float, float]) -> ClockEstimate:
         for c in found.candidates
         for inverse in [c.map.inverse()]
     )
+    if isinstance(found.clock, PiecewiseClock) and found.cov is not None:
+        # Stretches follow each other on both clocks: neither goes back.
+        clock = _inverse(found.clock)
+        jacobians = np.array([inverse_jacobian(s.map) for s in found.clock.segments])
+        covs = jacobians @ found.cov @ jacobians.transpose(0, 2, 1)
+        breaks = breaks_of(clock, [b.std for b in found.breaks])
+        return replace(found, clock=clock, cov=covs, breaks=breaks, candidates=candidates, span=span)
     if not isinstance(found.clock, ClockMap) or found.cov is None:
         return replace(found, candidates=candidates, span=span)
     jacobian = inverse_jacobian(found.clock)
@@ -280,3 +331,13 @@ def _swap(found: ClockEstimate, span: tuple[float, float]) -> ClockEstimate:
         span=span,
         diagnostics=diagnostics,
     )
+
+
+def _inverse(clock: PiecewiseClock) -> PiecewiseClock:
+    """Segment by segment; rounding must not make them overlap."""
+    found: list[Segment] = []
+    for segment in clock.segments:
+        back = segment.map.inverse()
+        start = max(float(segment.map(segment.start)), found[-1].end if found else -math.inf)
+        found.append(Segment(start, float(segment.map(segment.end)), back.offset, back.drift))
+    return PiecewiseClock(tuple(found))
