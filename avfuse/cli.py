@@ -201,7 +201,6 @@ def export(
     """Write a timeline that editing programs open: a track per recording, each in its place."""
     from avfuse.alignment import load_alignment
 
-    check_spares(output, [alignment])
     loaded = load_alignment(alignment)
     _export(loaded, output, rendered=rendered, rate=rate)
     return _code(loaded)
