@@ -51,8 +51,8 @@ def export(
 
     A track per recording; gaps stay gaps; drift becomes a retime. Time 0 is the earliest start of what is on the
     reference's clock; islands follow 10 s after its end, then refused recordings, switched off. Doubts become
-    markers. OpenTimelineIO has exact times; FCPXML whole frames, and the drift only where it matters by more than half
-    a frame.
+    markers. OpenTimelineIO has exact times; FCPXML whole frames, counted from the reference's, and a drift only where
+    it comes to more than half a frame.
 
     rendered: folder that `render` wrote, for editors that drop retimes; clips of aligned recordings show its files.
     rate: frames per second of the timeline; that of the reference's picture otherwise, 25 without pictures.
@@ -65,11 +65,12 @@ def export(
     if folder is not None and not folder.is_dir():
         raise ReadError(f"{folder}: no such folder; expected the one that 'avfuse render' wrote")
     check_spares(path, alignment.sources)
-    tracks = tracks_of(alignment, target.stem, folder, rate)
+    exact = target.suffix.lower() == ".otio"
+    tracks = tracks_of(alignment, target.stem, folder, rate, whole_frames=not exact)
     check_spares(path, {clip.media.path for track in tracks.tracks for clip in track.clips})
     rounding: Mapping[str, tuple[float, ...]] = {}
     notes = list(tracks.notes)
-    if target.suffix.lower() == ".otio":
+    if exact:
         from avfuse.io.timeline.otio import otio_text
 
         text = otio_text(tracks, target.parent)

@@ -6,9 +6,10 @@
         lane -1   recorder
 
 Times are rational seconds. On the timeline they are whole frames; inside a file, whole frames of the timeline for
-pictures and whole samples for sound alone, which is how sound keeps its place to the sample. Where leaving the drift
-out would move any part of a clip by more than half a frame, a `timeMap` retimes it: a straight line through the whole
-file from (0, 0) to (its length on the timeline, its length), and the clip's `start` is counted on the retimed side.
+pictures and whole samples for sound alone, which is how sound keeps its place to the sample. A clip that drifts by more
+than half a frame over its length, or that would be off by more than half a frame anywhere, is retimed by a `timeMap`:
+a straight line through the whole file from (0, 0) to (its length on the timeline, its length); the clip's `start` is
+counted on the retimed side.
 
 Structure after Apple's FCPXML reference and its document type definition (developer.apple.com, "FCPXML reference").
 """
@@ -64,7 +65,8 @@ def placed(clip: Clip, rate: Fraction, whole_frames: bool, after: int = 0) -> Pl
     after: the first frame that is free.
     """
     straight = _placed(clip, rate, whole_frames, after, None)
-    if straight is None or straight.rounding <= _HALF / rate:
+    drifts = abs(clip.clock.drift) * (clip.end - clip.start)
+    if straight is None or max(straight.rounding, drifts) <= _HALF / rate:
         return straight
     length = _length(clip.media, rate)
     stretched = _nearest(float(length) * (1.0 + clip.clock.drift) / float(_TICK)) * _TICK
@@ -185,7 +187,8 @@ class _Document:
                 continue
             gap.append(self._clip(clip, track, lane, place))
             after = place.last
-            self._rounding[clip.name] = (*self._rounding.get(clip.name, ()), place.rounding)
+            if clip.enabled:  # what is switched off has no place that it could be off
+                self._rounding[clip.name] = (*self._rounding.get(clip.name, ()), place.rounding)
         return after
 
     def _clip(self, clip: Clip, track: Track, lane: int, place: Placed) -> ElementTree.Element:

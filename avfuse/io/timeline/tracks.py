@@ -92,11 +92,13 @@ class Tracks:
         return max(clip.place[1] for track in self.tracks for clip in track.clips)
 
 
-def tracks_of(alignment: Alignment, name: str, rendered: Path | None, rate: float | None) -> Tracks:
+def tracks_of(alignment: Alignment, name: str, rendered: Path | None, rate: float | None, whole_frames: bool) -> Tracks:
     """Everything in `alignment` that an editor can show.
 
     rendered: folder of the files that `render` wrote, shown in place of the recordings on the reference's clock.
     rate: of the timeline, frames per second; None takes that of the reference's picture.
+    whole_frames: begin less than a frame later, so that the reference's picture lies on whole frames: what is rounded
+        to frames is then off by half a frame at most beside the reference too, and not by a whole one.
     Raises StreamError where nothing can be shown, ReadError where rendered files are missing or of another alignment.
     """
     media, left_out = _media(alignment)
@@ -114,8 +116,11 @@ def tracks_of(alignment: Alignment, name: str, rendered: Path | None, rate: floa
         raise StreamError(f"export: nothing on the clock of {alignment.reference} can be shown ({reasons or 'no map'})")
 
     start, end = _extent(places, main)
-    timeline_fps, size = _format(alignment, media, main, rate)
-    frame = float(1 / timeline_fps)
+    leader, fps, size = _format(alignment, media, main, rate)
+    if whole_frames and leader is not None and rendered is None:
+        led = _extent(places, [leader])[0]
+        start = led - math.floor((led - start) * float(fps) + 1e-6) / float(fps)
+    frame = float(1 / fps)
     if rendered is not None:
         shown = _rendered(alignment, main, rendered, end - start)
         media |= {n: found for n, (found, _) in shown.items()}
@@ -138,7 +143,7 @@ def tracks_of(alignment: Alignment, name: str, rendered: Path | None, rate: floa
             tracks.append(Track(f"{n} (not aligned)", clip.media.picture is not None, bool(clip.media.sounds), (clip,)))
             end = at + clip.end - clip.start
     notes = tuple(f"{n}: {media[n].note}" for n in sorted(media) if media[n].note)
-    return Tracks(name, alignment.reference, start, timeline_fps, size, tuple(tracks), left_out, notes)
+    return Tracks(name, alignment.reference, start, fps, size, tuple(tracks), left_out, notes)
 
 
 def _media(alignment: Alignment) -> tuple[dict[str, Media], dict[str, str]]:
@@ -158,6 +163,7 @@ _Placed = dict[str | None, list[Clip]]
 def _clips(alignment: Alignment, name: str, media: Media) -> _Placed:
     """The clips of a recording; those of picture and sound apart where the alignment corrects one against the other."""
     estimate = alignment.clocks[name]
+    reference = estimate.reference or alignment.reference
     corrections = alignment.facts.get(name, RecordingFacts()).streams
     shifts: dict[str | None, float] = {}
     if media.picture is not None:
@@ -166,10 +172,10 @@ def _clips(alignment: Alignment, name: str, media: Media) -> _Placed:
         shifts["sound"] = corrections.get("sound", 0.0)
     if len(set(shifts.values())) == 1:
         shifts = {None: next(iter(shifts.values()))}
-    return {stream: list(_pieces(name, estimate, media, shift)) for stream, shift in shifts.items()}
+    return {stream: list(_pieces(name, reference, estimate, media, shift)) for stream, shift in shifts.items()}
 
 
-def _pieces(name: str, estimate: ClockEstimate, media: Media, shift: float) -> Iterator[Clip]:
+def _pieces(name: str, reference: str, estimate: ClockEstimate, media: Media, shift: float) -> Iterator[Clip]:
     """One clip per segment. shift: seconds that correct the stream inside its recording."""
     clock = estimate.map
     onto_recording = ClockMap(shift - media.zero)  # from the media's clock
@@ -187,20 +193,20 @@ def _pieces(name: str, estimate: ClockEstimate, media: Media, shift: float) -> I
             continue
         own = (start + shift - media.zero, end + shift - media.zero)
         marks = list(_doubts(estimate, start, own)) if before is None else [_break(before, segment, start, own[0])]
-        facts = _facts(name, estimate, media, segment.map @ onto_recording.inverse(), own)
+        facts = _facts(name, reference, estimate, media, segment.map @ onto_recording.inverse(), own)
         yield Clip(name, media, start, end, segment.map, marks=tuple(marks), facts=facts)
         before = Segment(segment.start, end, segment.offset, segment.drift)
 
 
 def _facts(
-    name: str, estimate: ClockEstimate, media: Media, line: ClockMap, own: tuple[float, float]
+    name: str, reference: str, estimate: ClockEstimate, media: Media, line: ClockMap, own: tuple[float, float]
 ) -> dict[str, Any]:
     std = float(estimate.std_at((own[0] + own[1]) / 2))
     return {
         "recording": name,
         "source": media.path,
         "status": estimate.status,
-        "reference": estimate.reference or name,
+        "reference": reference,
         "offset": line.offset,
         "drift": line.drift,
         "std": std if math.isfinite(std) else None,
@@ -285,7 +291,7 @@ def _parked(alignment: Alignment, name: str, media: Media, at: float, start: flo
         "recording": name,
         "source": media.path,
         "status": estimate.status,
-        "reference": estimate.reference,
+        "reference": estimate.reference or alignment.reference,
         "confidence": estimate.confidence,
         "message": estimate.message,
         "candidates": [{"offset": c.offset, "drift": c.drift, "confidence": c.confidence} for c in estimate.candidates],
@@ -308,7 +314,8 @@ def _rendered(
             )
         taken[media.path] = name
         estimate = alignment.clocks[name]
-        facts = _facts(name, estimate, media, estimate.segments[0].map, estimate.span) | {"rendered": True}
+        line = estimate.segments[0].map
+        facts = _facts(name, alignment.reference, estimate, media, line, estimate.span) | {"rendered": True}
         marks = tuple(_doubts(estimate, media.zero, estimate.span))
         clip = Clip(name, media, media.zero, media.end, ClockMap(), marks=marks, facts=facts)
         found[name] = media, [Track(name, media.picture is not None, bool(media.sounds), (clip,))]
@@ -317,13 +324,13 @@ def _rendered(
 
 def _format(
     alignment: Alignment, media: dict[str, Media], names: list[str], rate: float | None
-) -> tuple[Fraction, tuple[int, int]]:
-    """Rate and size of the picture that the timeline is made for: the reference's, or else the longest one's."""
+) -> tuple[str | None, Fraction, tuple[int, int]]:
+    """The recording whose picture leads, the reference or else the longest, and rate and size of the timeline."""
 
     def rank(name: str) -> tuple[bool, float, str]:
         return name != alignment.reference, media[name].zero - media[name].end, name
 
-    pictures = [p for n in sorted(names, key=rank) if (p := media[n].picture) is not None]
-    fps = next((timeline_rate(float(p.rate)) for p in pictures if p.rate is not None), DEFAULT)
-    size = next((p.size for p in pictures if p.size is not None), _SIZE)
-    return fps if rate is None else given_rate(rate), size
+    pictures = [(n, p) for n in sorted(names, key=rank) if (p := media[n].picture) is not None]
+    fps = next((timeline_rate(float(p.rate)) for _, p in pictures if p.rate is not None), DEFAULT)
+    size = next((p.size for _, p in pictures if p.size is not None), _SIZE)
+    return pictures[0][0] if pictures else None, fps if rate is None else given_rate(rate), size
