@@ -498,7 +498,7 @@ def test_a_piece_from_the_middle_of_a_file_is_within_half_a_frame(start, duratio
 PAUSE = PiecewiseClock((Segment(0, 20, 5, 1e-4), Segment(20, 60, 9.3, 2e-5)))  # 4.3 s missing in the recording
 HOLE = PiecewiseClock((Segment(0, 20, 5, 0), Segment(23.5, 60, 1.5, 0)))  # 3.5 s too much in the recording
 RESET = PiecewiseClock((Segment(0, 20, 5, 0), Segment(20, 60, -6, 0)))  # 11 s of the event recorded twice
-HAIR = PiecewiseClock((Segment(0, 20, 5, 0), Segment(20, 60, 4.9995, 0)))  # what a break's uncertainty looks like
+HAIR = PiecewiseClock((Segment(0, 20, 5, 0), Segment(20, 60, 4.9996, 0)))  # what a break's uncertainty looks like
 THREE = PiecewiseClock((Segment(0, 20, 5, 0), Segment(20, 40.007, 6.013, 0), Segment(41, 60, 6.5, -1e-4)))
 
 
@@ -526,7 +526,12 @@ def test_every_segment_is_a_clip_and_all_of_it_appears_once(tmp_path, clock, fps
 
 
 def test_marks_say_what_broke(tmp_path):
-    for clock, said in ((PAUSE, "4.298 s missing"), (HOLE, "3.500 s of the recording cut out"), (RESET, "back by 11.")):
+    for clock, said in (
+        (PAUSE, "4.298 s missing"),
+        (HOLE, "3.500 s of the recording cut out"),
+        (RESET, "back by 11."),
+        (HAIR, "the drift changes"),
+    ):
         alignment = alignment_of(shot("cam", 100.0), (shot("b", 60.0, None), clock))
         for clips in both(alignment, tmp_path)[:2]:
             (mark,) = (mark for c in clips for mark in c.marks)
@@ -605,6 +610,15 @@ def test_doubts_are_marked_and_certainty_is_not(tmp_path):
         assert "0.98" in marks["unsure"][0][1]
         assert "0.08 s" in marks["loose"][0][1]
         assert marks["odd"][0][2] == "cut short"
+
+
+def test_each_segment_is_marked_by_its_own_uncertainty(tmp_path):
+    covs = np.array([np.diag([std**2, 0.0]) for std in (1e-4, 0.05)])
+    broken = ClockEstimate("aligned", PAUSE, covs, 0.999, span=(0.0, 60.0), reference="cam")
+    for clips in both(alignment_of(shot("cam", 90.0), (shot("b", 60.0, None), broken)), tmp_path)[:2]:
+        first, second = (c.marks for c in clips if c.name == "b")
+        assert first == ()
+        assert [title for _, title, _ in second] == ["break: 4.298 s missing in it", "check: placed to ± 0.05 s"]
 
 
 def test_metadata_says_what_the_alignment_says(tmp_path):

@@ -30,6 +30,7 @@ _APART = 10.0  # seconds between the aligned recordings and each that has no kno
 _SURE = 0.99  # confidence below which a person should look
 _LARGE_STD = 0.02  # seconds: half a frame at 25 frames/s
 _TOUCHING = 1e-9  # seconds
+_SAID = 5e-4  # seconds, of a break that is more than a change of drift
 _SIZE = (1920, 1080)  # of a timeline without pictures: Final Cut Pro wants one
 
 
@@ -86,10 +87,6 @@ class Tracks:
     tracks: tuple[Track, ...]
     left_out: dict[str, str]
     notes: tuple[str, ...]
-
-    @property
-    def length(self) -> float:
-        return max(clip.place[1] for track in self.tracks for clip in track.clips)
 
 
 def tracks_of(alignment: Alignment, name: str, rendered: Path | None, rate: float | None, whole_frames: bool) -> Tracks:
@@ -192,7 +189,8 @@ def _pieces(name: str, reference: str, estimate: ClockEstimate, media: Media, sh
         if end - start <= _TOUCHING:
             continue
         own = (start + shift - media.zero, end + shift - media.zero)
-        marks = list(_doubts(estimate, start, own)) if before is None else [_break(before, segment, start, own[0])]
+        marks = list(_doubts(estimate, start)) if before is None else [_break(before, segment, start, own[0])]
+        marks += _looseness(estimate, start, own)
         facts = _facts(name, reference, estimate, media, segment.map @ onto_recording.inverse(), own)
         yield Clip(name, media, start, end, segment.map, marks=tuple(marks), facts=facts)
         before = Segment(segment.start, end, segment.offset, segment.drift)
@@ -216,23 +214,30 @@ def _facts(
     }
 
 
-def _doubts(estimate: ClockEstimate, time: float, own: tuple[float, float]) -> Iterator[Mark]:
+def _doubts(estimate: ClockEstimate, time: float) -> Iterator[Mark]:
     if estimate.status == "aligned" and estimate.confidence < _SURE:
-        yield Mark(time, f"check: confidence {estimate.confidence:.2g}", "the chance that this place is right")
-    std = max((float(s) for s in estimate.std_at(own) if math.isfinite(s)), default=0.0)
-    if std > _LARGE_STD:
-        yield Mark(time, f"check: placed to ± {format_std(std)}", "one standard deviation, where it is largest")
+        # Cut and not rounded: what is below 0.99 does not read as that.
+        confidence = math.floor(estimate.confidence * 1e3) / 1e3
+        yield Mark(time, f"check: confidence {confidence:.3f}", "the chance that this place is right")
     if estimate.message:
         yield Mark(time, "check: see the note", estimate.message)
+
+
+def _looseness(estimate: ClockEstimate, time: float, own: tuple[float, float]) -> Iterator[Mark]:
+    # The end of a segment is the start of the next one, with another std.
+    ends = (own[0], math.nextafter(own[1], own[0]))
+    std = max((float(s) for s in estimate.std_at(ends) if math.isfinite(s)), default=0.0)
+    if std > _LARGE_STD:
+        yield Mark(time, f"check: placed to ± {format_std(std)}", "one standard deviation, where it is largest")
 
 
 def _break(before: Segment, segment: Segment, time: float, own: float) -> Mark:
     cut = time - before.end
     missing = float(segment.map(time)) - float(before.map(before.end))
-    found = [f"{cut:.3f} s of the recording cut out"] if cut > _TOUCHING else []
-    if missing > _TOUCHING:
+    found = [f"{cut:.3f} s of the recording cut out"] if cut > _SAID else []
+    if missing > _SAID:
         found.append(f"{missing:.3f} s missing in it")
-    elif missing < -_TOUCHING:
+    elif missing < -_SAID:
         found.append(f"goes back by {-missing:.3f} s")
     return Mark(time, "break: " + (", ".join(found) or "the drift changes"), f"at {own:.3f} s of the recording")
 
@@ -316,7 +321,7 @@ def _rendered(
         estimate = alignment.clocks[name]
         line = estimate.segments[0].map
         facts = _facts(name, alignment.reference, estimate, media, line, estimate.span) | {"rendered": True}
-        marks = tuple(_doubts(estimate, media.zero, estimate.span))
+        marks = (*_doubts(estimate, media.zero), *_looseness(estimate, media.zero, estimate.span))
         clip = Clip(name, media, media.zero, media.end, ClockMap(), marks=marks, facts=facts)
         found[name] = media, [Track(name, media.picture is not None, bool(media.sounds), (clip,))]
     return found
