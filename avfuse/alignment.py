@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,9 @@ from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import ReadError, StreamError, WeakAlignmentError
 from avfuse.files import check_spares, replacing
 from avfuse.stream import Recording
+
+if TYPE_CHECKING:
+    from avfuse.io.timeline import Exported
 
 Status = Literal["aligned", "ambiguous", "no_match", "degenerate", "reference"]
 Node = tuple[str, str]
@@ -281,6 +284,12 @@ class Alignment:
         from avfuse.rendering import render
 
         return render(self, folder, **options)
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Exported:
+        """Write a timeline for editing programs, `.otio` or `.fcpxml`: see `avfuse.io.timeline.export`."""
+        from avfuse.io.timeline import export
+
+        return export(self, path, **options)
 
     def picture(self, path: str | os.PathLike[str]) -> Path:
         """Draw the timeline as a PNG or SVG: see `avfuse.reporting.timeline.draw_timeline`."""

@@ -113,20 +113,29 @@ def align(
     as_json: AsJson = False,
     render: Annotated[Path | None, typer.Option(metavar="DIR", help="Write every recording, aligned.")] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the timeline: .png, .svg, .pdf.")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a timeline for editing programs: .otio, .fcpxml.")
+    ] = None,
 ) -> int:
     """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
-    for out, others in ((output, files), (picture, files)):
+    outputs: dict[str, str] = {}
+    for what, out in (("alignment", output), ("picture", picture), ("timeline", timeline)):
         if out is not None:
-            check_spares(out, others)
+            check_spares(out, files)
             check_writable(out)
-    if output is not None and picture is not None and os.path.realpath(output) == os.path.realpath(picture):
-        raise WriteError(f"{picture}: is given both for the alignment and for the picture; choose two names")
+            before = outputs.setdefault(os.path.realpath(out), what)
+            if before != what:
+                raise WriteError(f"{out}: is given both for the {before} and for the {what}; choose two names")
     if render is not None:
         check_folder(render)
     if picture is not None:
         from avfuse.reporting.timeline import check_picture
 
         check_picture(picture)
+    if timeline is not None:
+        from avfuse.io.timeline import check_timeline
+
+        check_timeline(timeline)
     from avfuse.aligning import align as align_recordings
 
     with _progress() as progress:
@@ -137,6 +146,8 @@ def align(
         alignment.save(output)
     if picture is not None:
         alignment.picture(picture)
+    if timeline is not None:
+        _export(alignment, timeline)
     if render is not None:
         _render(alignment, render)
     with _printing():
@@ -172,6 +183,39 @@ def render(
     timeline = "intersection" if intersection else "union"
     _render(loaded, output, timeline=timeline, reencode=reencode, best_sound=best_sound)
     return _code(loaded)
+
+
+@app.command()
+def export(
+    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="An alignment.json by `avfuse align -o`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The timeline: .otio, .fcpxml.")],
+    rendered: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Show the files that `avfuse render` wrote, for editors that drop retimes."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="FPS", help="Frames per second of the timeline; that of the reference otherwise."),
+    ] = None,
+) -> int:
+    """Write a timeline that editing programs open: a track per recording, each in its place."""
+    from avfuse.alignment import load_alignment
+
+    loaded = load_alignment(alignment)
+    _export(loaded, output, rendered=rendered, rate=rate)
+    return _code(loaded)
+
+
+def _export(alignment: Alignment, path: Path, **options: Any) -> None:
+    exported = alignment.export(path, **options)
+    _say(f"wrote {exported.path}")
+    for name, clips in exported.rounding.items():
+        each = ", ".join(f"{1e3 * seconds:.1f}" for seconds in clips)
+        _say(f"{name}: within {each} ms of its place, on frames of {1e3 / exported.rate:.1f} ms")
+    for note in exported.notes:
+        _say(note)
+    for name, why in exported.left_out.items():
+        _say(f"{name}: not on the timeline: {why}")
 
 
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:

@@ -126,10 +126,11 @@ def test_without_an_output_option_nothing_is_written(
 
 def test_every_output_that_was_asked_for_is_written(avfuse: Callable[..., Done], takes: Path, tmp_path: Path) -> None:
     saved, picture, folder = tmp_path / "alignment.json", tmp_path / "timeline.svg", tmp_path / "aligned"
-    done = avfuse(
-        "align", takes / "a.wav", takes / "b.wav", "-o", saved, "--picture", picture, "--render", folder, "--json"
-    )
+    timeline = tmp_path / "timeline.otio"
+    outputs = ["-o", saved, "--picture", picture, "--render", folder, "--timeline", timeline]
+    done = avfuse("align", takes / "a.wav", takes / "b.wav", *outputs, "--json")
     assert done.code == 0
+    assert json.loads(timeline.read_text())["OTIO_SCHEMA"] == "Timeline.1"
     assert json.loads(saved.read_text())["clocks"]["b"]["segments"] == done.document["clocks"]["b"]["segments"]
     assert picture.stat().st_size > 0
     assert sorted(path.name for path in folder.iterdir()) == ["a.wav", "b.wav"]
@@ -311,6 +312,7 @@ def test_bad_input_is_one_clear_line(
         ["align", "a.wav", "--spacing", "-1"],
         ["align", "a.wav", "--colour"],
         ["render", "alignment.json"],
+        ["export", "alignment.json"],
         ["info"],
     ],
 )
@@ -330,6 +332,8 @@ def test_outputs_that_cannot_be_written_fail_before_anything_is_read(
         ("--render", a_file),
         ("--picture", tmp_path / "timeline.gif"),
         ("--picture", tmp_path / "absent" / "timeline.png"),
+        ("--timeline", tmp_path / "timeline.xml"),
+        ("--timeline", tmp_path / "absent" / "timeline.otio"),
     ):
         # The recording is missing too: that is found later.
         line = one_line(avfuse("align", tmp_path / "absent.wav", option, place))
@@ -337,7 +341,7 @@ def test_outputs_that_cannot_be_written_fail_before_anything_is_read(
     assert list(tmp_path.iterdir()) == [a_file]
 
 
-@pytest.mark.parametrize("option", ["-o", "--picture"])
+@pytest.mark.parametrize("option", ["-o", "--picture", "--timeline"])
 def test_an_output_never_replaces_a_recording(
     avfuse: Callable[..., Done], takes: Path, tmp_path: Path, option: str
 ) -> None:
@@ -347,6 +351,7 @@ def test_an_output_never_replaces_a_recording(
     assert take.read_bytes() == (takes / "b.wav").read_bytes()
     both = tmp_path / "both.png"
     assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", "-o", both, "--picture", both))
+    assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", "-o", both, "--timeline", both))
     assert not both.exists()
 
 
@@ -354,10 +359,69 @@ def test_no_arguments_show_what_there_is(avfuse: Callable[..., Done]) -> None:
     done = avfuse()
     assert done.code == 2
     assert avfuse("--help").out == done.out
-    for command in ("demo", "info", "align", "render"):
+    for command in ("demo", "info", "align", "render", "export"):
         assert command in done.out
         assert avfuse(command, "--help").code == 0
     assert avfuse("--version").out.startswith("avfuse ")
+
+
+# export
+
+
+def saved_alignment(takes: Path, place: Path, **refused: str) -> Path:
+    """An alignment.json of a.wav and b.wav, and of what `refused` names with a reason."""
+    line = {"offset": OFFSET, "drift": 1e-5, "start": 0.0, "end": 12.0, "std": 1e-5, "drift_std": 1e-8, "cov": None}
+    clocks: dict[str, Any] = {
+        "a": {"status": "reference", "source": str(takes / "a.wav"), "duration": 16.0},
+        "b": {
+            "status": "aligned", "source": str(takes / "b.wav"), "duration": 12.0, "confidence": 0.9999,
+            "segments": [line],
+        },
+    }  # fmt: skip
+    for name, message in refused.items():
+        source = str(takes / "b.wav")
+        clocks[name] = {"status": "no_match", "source": source, "duration": 12.0, "segments": [], "message": message}
+    place.write_text(json.dumps({"format": "avfuse.alignment/1", "reference": "a", "clocks": clocks}))
+    return place
+
+
+@pytest.mark.parametrize("suffix", ["otio", "fcpxml"])
+def test_a_timeline_is_written_and_its_rounding_said(
+    avfuse: Callable[..., Done], takes: Path, tmp_path: Path, suffix: str
+) -> None:
+    saved, timeline = saved_alignment(takes, tmp_path / "alignment.json"), tmp_path / f"timeline.{suffix}"
+    done = avfuse("export", saved, "-o", timeline)
+    assert (done.code, done.out) == (0, "")
+    assert timeline.stat().st_size > 1000
+    assert done.err.startswith(f"wrote {timeline}\n")
+    assert ("on frames of 40.0 ms" in done.err) == (suffix == "fcpxml")
+    assert "on frames of 16.7 ms" in avfuse("export", saved, "-o", tmp_path / "t.fcpxml", "--rate", "60").err
+
+
+def test_a_timeline_of_what_is_refused_is_written_and_the_code_is_3(
+    avfuse: Callable[..., Done], takes: Path, tmp_path: Path
+) -> None:
+    saved = saved_alignment(takes, tmp_path / "alignment.json", odd="nothing shared")
+    done = avfuse("export", saved, "-o", tmp_path / "timeline.fcpxml")
+    assert done.code == 3
+    assert "not aligned: no match" in (tmp_path / "timeline.fcpxml").read_text()
+
+
+def test_what_export_cannot_do_is_one_line(avfuse: Callable[..., Done], takes: Path, tmp_path: Path) -> None:
+    saved = saved_alignment(takes, tmp_path / "alignment.json")
+    before = saved.read_bytes()
+    for arguments, said in (
+        (["-o", tmp_path / "timeline.aaf"], ".otio or .fcpxml"),
+        (["-o", tmp_path / "absent" / "timeline.otio"], "does not exist"),
+        (["-o", takes / "a.wav"], "timeline"),
+        (["-o", tmp_path / "t.otio", "--rate", "17"], "23.976"),
+        (["-o", tmp_path / "t.otio", "--rate", "-1"], "23.976"),
+        (["-o", tmp_path / "t.otio", "--rendered", tmp_path / "absent"], "avfuse render"),
+    ):
+        assert said in one_line(avfuse("export", saved, *arguments))
+    assert ".otio or .fcpxml" in one_line(avfuse("export", saved, "-o", saved))
+    assert saved.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 # info

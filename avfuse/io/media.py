@@ -46,8 +46,9 @@ def read(path: str | os.PathLike[str]) -> Recording:
     Time 0 is the earliest presented sound or picture sample, from time stamps, after edit lists and skipped encoder
     priming; every stream keeps its own start. `Recording.start` is the container's time of that sample in ns.
     facts: `container`, `creation_time` and `timecode` where the file has them (weak priors: clocks of cameras are
-    often wrong), `odd`: sentences on what a person should know. Streams' facts: `codec`, `index` and for pictures
-    `width`, `height`, `average_rate`, `is_variable`, `rotation`.
+    often wrong), `time_reference` (samples since midnight, of broadcast WAV), `odd`: sentences on what a person
+    should know. Streams' facts: `codec`, `index` and for pictures `width`, `height`, `average_rate`, `is_variable`,
+    `rotation`.
     Raises ReadError, one line, for what is missing, no media file, or without sound and picture.
     """
     name = os.fspath(path)
@@ -82,7 +83,7 @@ def read(path: str | os.PathLike[str]) -> Recording:
 def _container_facts(container: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"container": container.format.name}
     tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    for key in ("creation_time", "timecode"):
+    for key in ("creation_time", "timecode", "time_reference"):
         for found in tags:
             value = {k.lower(): v for k, v in found.items()}.get(key)
             if value:
