@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
@@ -14,8 +14,9 @@ from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, Nod
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.stream import Recording
+from avfuse.temporal.broken import edges_of, join, parts_of
 from avfuse.temporal.hearing import Heard, hear
-from avfuse.temporal.solve import solve_clocks
+from avfuse.temporal.pairing import ALL_PAIRS, Pair, choose_pairs, score_pairs
 from avfuse.temporal.sound import compare, nothing_to_hear
 
 Progress = Callable[[float, str], None]
@@ -48,20 +49,15 @@ def align(
     tell = progress or (lambda share, text: None)
     heard = _hear_all(named, tell)
     estimates = _compare_all(heard, max_offset, spacing, tell)
-    edges = _without_repetition(
-        [
-            ClockEdge((a, heard[a].name), (b, heard[b].name), e.clock, e.cov, e.confidence, "sound")
-            for (a, b), e in estimates.items()
-            if isinstance(e.clock, ClockMap) and e.cov is not None
-        ]
+    parts, cuts = parts_of(
+        estimates, {n: h.name for n, h in heard.items()}, {n: h.start + h.duration for n, h in heard.items()}
     )
+    edges = _without_repetition(edges_of(estimates, parts))
     root = chosen or _default_reference(named, heard, edges)
-    island_roots = _island_references(root, named, heard, edges)
-    solved = solve_clocks(edges, references=[(name, heard[name].name) for name in island_roots])
+    solved = join(edges, parts, cuts, _island_references(root, named, heard, edges))
     clocks: dict[str, ClockEstimate] = {}
     for name in [root, *sorted(set(named) - {root})]:
-        node: Node = (name, heard[name].name) if name in heard else (name, "")
-        clocks[name] = _noting_damage(_clock_of(name, node, root, solved, estimates, heard, named), heard.get(name))
+        clocks[name] = _noting_damage(_clock_of(name, root, solved, estimates, heard, named), heard.get(name))
     tell(1.0, "done")
     return Alignment(
         root,
@@ -127,12 +123,27 @@ def _hear(recording: Recording) -> Heard:
 
 def _compare_all(
     heard: Mapping[str, Heard], max_offset: float | None, spacing: float, tell: Progress
-) -> dict[tuple[str, str], ClockEstimate]:
-    pairs = list(combinations(sorted(heard), 2))
-    found = {}
-    for k, (a, b) in enumerate(pairs):
-        found[a, b] = compare(heard[a], heard[b], max_offset=max_offset, spacing=spacing)
-        tell(_DECODING + (1 - _DECODING) * (k + 1) / len(pairs), f"compared {a} and {b}")
+) -> dict[Pair, ClockEstimate]:
+    """Comparisons of all pairs, or of those that `choose_pairs` takes among many."""
+    found: dict[Pair, ClockEstimate] = {}
+    names = sorted(heard)
+    pairs = list(combinations(names, 2))
+    scores = score_pairs(heard) if len(names) > ALL_PAIRS else dict.fromkeys(pairs, 0.0)
+    expected = min(len(pairs), 4 * len(names))
+
+    def compare_pair(pair: Pair) -> ClockEstimate:
+        return compare(heard[pair[0]], heard[pair[1]], max_offset=max_offset, spacing=spacing)
+
+    with ThreadPoolExecutor(2) as pool:
+
+        def compare_some(some: Sequence[Pair]) -> Iterator[bool]:
+            for pair, estimate in zip(some, pool.map(compare_pair, some), strict=True):
+                found[pair] = estimate
+                share = min(1.0, len(found) / expected)
+                tell(_DECODING + (1 - _DECODING) * share, f"compared {pair[0]} and {pair[1]}")
+                yield estimate.status == "aligned"
+
+        choose_pairs(names, scores, compare_some)
     return found
 
 
@@ -141,13 +152,13 @@ def _without_repetition(edges: Sequence[ClockEdge]) -> list[ClockEdge]:
 
     Every comparison of a recording shares that recording's own noise, room and codec.
     """
-    groups = _groups(sorted({node[0] for e in edges for node in (e.reference, e.moving)}), edges)
+    groups = _groups(sorted({node for e in edges for node in (e.reference, e.moving)}), edges)
     wider = {
-        name: max(1.0, sum(e.reference[0] in group for e in edges) / max(len(group) - 1, 1))
+        node: max(1.0, sum(e.reference in group for e in edges) / max(len(group) - 1, 1))
         for group in groups
-        for name in group
+        for node in group
     }
-    return [replace(e, cov=e.cov * wider[e.reference[0]]) for e in edges]
+    return [replace(e, cov=e.cov * wider[e.reference]) for e in edges]
 
 
 def _missing(heard: Heard | None) -> float:
@@ -162,20 +173,27 @@ def _noting_damage(estimate: ClockEstimate, heard: Heard | None) -> ClockEstimat
     return replace(estimate, message=f"{note}; {estimate.message}" if estimate.message else note)
 
 
-def _groups(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str]]:
-    group = {name: {name} for name in names}
+def _groups(nodes: Sequence[Node], edges: Sequence[ClockEdge]) -> list[set[Node]]:
+    """Nodes that edges join. Recordings are joined by any of their parts: see `_belonging`."""
+    group = {node: {node} for node in nodes}
     for e in edges:
-        a, b = group[e.reference[0]], group[e.moving[0]]
+        a, b = group[e.reference], group[e.moving]
         if a is not b:
             a |= b
-            for name in b:
-                group[name] = a
+            for node in b:
+                group[node] = a
     return list({id(g): g for g in group.values()}.values())
+
+
+def _belonging(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str]]:
+    """Groups of recordings that edges join, whatever their parts."""
+    plain = [replace(e, reference=(e.reference[0], ""), moving=(e.moving[0], "")) for e in edges]
+    return [{name for name, _ in group} for group in _groups([(name, "") for name in names], plain)]
 
 
 def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]) -> str:
     usable = [n for n, h in heard.items() if nothing_to_hear(h) is None] or list(named)
-    groups = _groups(list(named), edges)
+    groups = _belonging(list(named), edges)
 
     def rank(name: str) -> tuple[int, float, str]:
         size = next(len(g) for g in groups if name in g)
@@ -188,24 +206,23 @@ def _island_references(
     root: str, named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]
 ) -> list[str]:
     """The reference of every group: the chosen one for its own, elsewhere the longest, ties by name."""
-    groups = _groups([n for n in named if n in heard], edges)
+    groups = _belonging([n for n in named if n in heard], edges)
     return [root if root in g else min(g, key=lambda n: (-named[n].duration, n)) for g in groups]
 
 
 def _clock_of(
     name: str,
-    node: Node,
     root: str,
-    solved: Mapping[Node, ClockEstimate],
-    estimates: Mapping[tuple[str, str], ClockEstimate],
+    solved: Mapping[str, ClockEstimate],
+    estimates: Mapping[Pair, ClockEstimate],
     heard: Mapping[str, Heard],
     named: Mapping[str, Recording],
 ) -> ClockEstimate:
     span = (0.0, named[name].duration)
     if name == root:
         return reference_estimate(root, named[name].duration)
-    if node in solved:
-        found = replace(solved[node], span=span)
+    if name in solved:
+        found = replace(solved[name], span=span)
         if found.status == "reference" or found.reference != root:
             found = replace(
                 found,
@@ -224,8 +241,8 @@ def _clock_of(
 def _refusal(
     name: str,
     root: str,
-    solved: Mapping[Node, ClockEstimate],
-    estimates: Mapping[tuple[str, str], ClockEstimate],
+    solved: Mapping[str, ClockEstimate],
+    estimates: Mapping[Pair, ClockEstimate],
     heard: Mapping[str, Heard],
 ) -> ClockEstimate:
     """Why `name` has no place: its most telling comparison, first with the reference, then with any other."""
@@ -237,7 +254,7 @@ def _refusal(
         if name not in (a, b):
             continue
         other = b if a == name else a
-        onto = ClockMap() if other == root else _map_to_root(other, root, solved, heard)
+        onto = ClockMap() if other == root else _map_to_root(other, root, solved)
         if e.status == "ambiguous" and onto is not None:
             # Comparisons are stored as reference a, moving b.
             maps = [c.map if b == name else c.map.inverse() for c in e.candidates]
@@ -261,10 +278,8 @@ def _refusal(
     return replace(best, message=message)
 
 
-def _map_to_root(
-    other: str, root: str, solved: Mapping[Node, ClockEstimate], heard: Mapping[str, Heard]
-) -> ClockMap | None:
-    found = solved.get((other, heard[other].name))
+def _map_to_root(other: str, root: str, solved: Mapping[str, ClockEstimate]) -> ClockMap | None:
+    found = solved.get(other)
     if found is None or found.reference != root or not isinstance(found.clock, ClockMap):
         return None
     return found.clock

@@ -341,7 +341,7 @@ def json_text(document: Mapping[str, Any], encoding: str = "utf-8") -> str:
 
 _CLOCK_KEYS = {
     "status", "reference", "source", "start", "start_clock", "duration", "confidence", "evidence", "segments",
-    "streams", "candidates", "message",
+    "streams", "candidates", "message", "breaks",
 }  # fmt: skip
 
 
@@ -393,6 +393,8 @@ def _clock_to_json(
             ],
             "message": estimate.message,
         }
+        if estimate.breaks:
+            found["breaks"] = [{"at": b.at, "std": b.std, "missing": b.missing} for b in estimate.breaks]
     return found | dict(facts.extra)
 
 
@@ -444,6 +446,7 @@ def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[Cl
             drift_known,
             tuple(entry.get("evidence") or ()),
             entry.get("reference"),
+            tuple(Break(b["at"], b.get("std", 0.0), b["missing"]) for b in entry.get("breaks") or ()),
         ),
         facts,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 # Resampling
@@ -233,3 +235,31 @@ def triangle_powers(spectra, interval, rise, bands):
             weights[b, j + 1] += rise[b]
             weights[b, j] += 1 - rise[b]
     return (np.abs(spectra.astype(np.complex128)) ** 2 @ weights)[:, 1:-1]
+
+
+def lag_products(reference, moving, first, lags, block):
+    out = np.zeros((len(first), lags))
+    for k, start in enumerate(first):
+        for f in range(k * block, min((k + 1) * block, len(moving))):
+            for lag in range(lags):
+                at = f + start + lag
+                if 0 <= at < len(reference):
+                    out[k, lag] += float(np.dot(reference[at], moving[f]))
+    return out
+
+
+def path_value(scores, moved, steps, step_cost, jump_cost, path):
+    """What a path of columns is worth."""
+    total = float(scores[0, path[0]])
+    for g in range(1, len(scores)):
+        step = path[g] - (path[g - 1] - moved[g])
+        total += float(scores[g, path[g]]) - min(step_cost * abs(step) if abs(step) <= steps else np.inf, jump_cost)
+    return total
+
+
+def best_path_value(scores, moved, steps, step_cost, jump_cost):
+    """The largest value of any path, by trying every one."""
+    return max(
+        path_value(scores, moved, steps, step_cost, jump_cost, path)
+        for path in itertools.product(range(scores.shape[1]), repeat=len(scores))
+    )
