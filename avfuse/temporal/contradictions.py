@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.clock import ClockMap
-from avfuse.temporal.adjustment import SIGMAS, Clocks, Comparisons, bars_missed, misfit
-from avfuse.temporal.graph import F64, Cut, Tree, cut_labels, cuts, side_of, spanning_tree
+from avfuse.temporal.adjustment import SIGMAS, Clocks, Comparisons, Misfit, bars_missed, misfit
+from avfuse.temporal.graph import F64, cut_labels, cuts, side_of, spanning_tree
 
 Mask = NDArray[np.bool_]
 
-# What wrong comparisons that agree are worth, in nats each: they scatter over a second at least, two that agree
-# within 6 ms are no coincidence. Where both sides agree among themselves one of them has a common cause (a chorus
-# that comes twice), and numbers say less.
-_AGREEMENT, _COMMON_CAUSE = 5.0, 1.0
+# Wrong comparisons scatter, and seldom agree with each other by chance; but they may have a common cause (a chorus that
+# comes twice), with this probability. So agreement never counts for more than its inverse.
+_COMMON_CAUSE = 0.01
 # Comparisons of one recording may be wrong together, so that agreement in loops leaves this share of the doubt.
 _TOGETHER = 0.01
 # Loops that show more wrong comparisons than the confidences admit count as much as this many that were in order.
@@ -32,14 +31,18 @@ _EDGE = 1e-9  # no stated confidence is nearer to 0 or 1
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """Another place of the nodes that `moves` marks, D T_n instead of T_n, that left-out comparisons agree on.
+    """Another place of the nodes that `moves` marks: the one that left-out comparisons like `edge` agree on.
 
     odds: natural logarithm, of the place they have now against this one.
     """
 
     moves: Mask
-    by: ClockMap
+    edge: int
     odds: float
+
+    def by(self, c: Comparisons, clocks: Clocks) -> ClockMap:
+        """The map D of the root's time that takes the nodes there: D T_n instead of T_n."""
+        return moving_by(c, clocks, self.edge, bool(self.moves[c.ends[1, self.edge]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,95 +73,99 @@ def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64]) -> F64:
     return np.asarray(np.log(confidence / (1 - confidence)))
 
 
-def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64) -> list[Weighed]:
-    """Every cut of the kept comparisons that others contradict, and every bridge.
+def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) -> list[Weighed]:
+    """Every cut of the kept comparisons that others contradict with odds that may be below a bound, and every bridge.
 
     trust: log odds of each comparison. The kept ones join all nodes.
     """
-    inner = np.flatnonzero(kept)
-    count = int(c.ends.max()) + 1
-    tree = spanning_tree(count, c.ends[:, inner], -trust[inner])
-    out = np.flatnonzero(~kept)
+    inner, out = np.flatnonzero(kept), np.flatnonzero(~kept)
+    tree = spanning_tree(len(clocks.offset), c.ends[:, inner], -trust[inner])
     missed = misfit(c, clocks)
+    worth = np.maximum(trust, _LEAST_WORTH)
+    ends = c.ends[:, out]
     found = []
     for cut in cuts(tree, c.ends[:, inner], trust[inner]):
-        across = out[_crossing(cut, tree, c.ends[:, out])]
+        across = out[side_of(cut, tree, ends[0]) ^ side_of(cut, tree, ends[1])]
         edges = inner[cut.edges]
-        # The others have their doubt from `settled_trust`.
-        if len(edges) > 1 and not len(across):
-            continue
-        found.append(_weigh_cut(c, clocks, tree, cut, edges, across, missed.time, missed.at, trust))
+        if len(edges) > 1:
+            # The others have their doubt from `settled_trust`.
+            if not len(across):
+                continue
+            least = worth[edges].sum() - worth[across].sum()
+            if len(across) > 1:
+                least += np.log(_COMMON_CAUSE)
+            if least > below:
+                continue
+        moves = side_of(cut, tree, np.arange(len(tree.order)))
+        found.append(_weigh_cut(c, missed, moves ^ moves[0], edges, across, trust))
     return found
 
 
-def _crossing(cut: Cut, tree: Tree, ends: NDArray[np.int64]) -> Mask:
-    return side_of(cut, tree, ends[0]) ^ side_of(cut, tree, ends[1])
+_LEAST_WORTH = 0.1  # every comparison counts for something, however little it is trusted
 
 
 def _weigh_cut(
-    c: Comparisons,
-    clocks: Clocks,
-    tree: Tree,
-    cut: Cut,
-    edges: NDArray[np.int64],
-    across: NDArray[np.int64],
-    time: F64,
-    at: F64,
-    trust: F64,
+    c: Comparisons, missed: Misfit, moves: Mask, edges: NDArray[np.int64], across: NDArray[np.int64], trust: F64
 ) -> Weighed:
-    own = float(trust[edges].sum())
-    doubts = [own + (len(edges) - 1) * _AGREEMENT]
-    nodes = np.arange(len(tree.order))
-    moves = side_of(cut, tree, nodes)
-    if moves[0]:
-        moves = ~moves
+    worth = np.maximum(trust, _LEAST_WORTH)
+    # By what the nodes that come off must move so that each left-out comparison is met.
+    shift = np.where(moves[c.ends[1, across]], -missed.time[across], missed.time[across])
     rivals = []
-    if len(across):
-        # By what the nodes that come off must move so that each left-out comparison is met.
-        shift = np.where(moves[c.ends[1, across]], -time[across], time[across])
-        for group in _agreeing(c, across, shift, at[across], trust):
-            odds = own - float(trust[across[group]].sum())
-            common = min(len(edges), len(group)) > 1
-            odds += (len(edges) - len(group)) * (_COMMON_CAUSE if common else _scatter(c, across[group], shift[group]))
-            best = across[group[int(np.argmax(trust[across[group]]))]]
-            rivals.append(Rival(moves, _moving_by(c, clocks, best, moves), odds))
-    wrong = sum(float(np.exp(-r.odds)) for r in rivals)
-    alone = float(np.exp(-doubts[0]))
-    sure = 1 / (1 + wrong + alone)
+    for group in _agreeing(c, across, shift, missed.at[across], worth):
+        others = across[group]
+        best = others[int(np.argmax(trust[others]))]
+        size = missed.time[best], missed.rate[best]
+        ours = _agreement(c, edges, missed.time[edges], missed.rate[edges], size)
+        middle = shift[group][int(np.argmax(trust[others]))]
+        theirs = _agreement(c, others, shift[group] - middle, np.zeros(len(others)), size)
+        rivals.append(Rival(moves, int(best), float(worth[edges].sum() - worth[others].sum() + ours - theirs)))
+    own = float(trust[edges].sum())
     if len(edges) > 1:
-        sure = min(sure, 1 - _TOGETHER * float(1 / (1 + np.exp(trust[edges].max()))))
-    return Weighed(edges, sure, tuple(rivals))
+        own -= float(np.log(_COMMON_CAUSE))
+    # exp(700) is near the largest float.
+    sure = 1 / (1 + sum(np.exp(np.clip(-odds, -700, 700)) for odds in (own, *(r.odds for r in rivals))))
+    if len(edges) > 1:
+        sure = min(sure, 1 - _TOGETHER / (1 + np.exp(trust[edges].max())))
+    return Weighed(edges, float(sure), tuple(rivals))
 
 
-def _scatter(c: Comparisons, edges: NDArray[np.int64], shift: F64) -> float:
-    """What chance agreement costs where wrong comparisons scatter by as much as these miss."""
-    return float(np.log1p(np.min(np.abs(shift) / c.bar[edges])))
+def _agreement(c: Comparisons, edges: NDArray[np.int64], time: F64, rate: F64, size: tuple[float, float]) -> float:
+    """Nats for comparisons that agree as closely as they do, were they wrong and scattered over `size`.
+
+    time, rate: what they differ by; size: seconds and log rate.
+    """
+    if len(edges) < 2:
+        return 0.0
+    near = np.maximum(c.std[edges], np.abs(time)), np.maximum(c.drift_std[edges], np.abs(rate))
+    each = np.log1p(np.hypot(size[0] / (2 * near[0]), size[1] / (2 * near[1])))
+    # One of them is free to lie anywhere.
+    chance = float(each.max() - each.sum())
+    return float(-np.log(np.exp(chance) + _COMMON_CAUSE))
 
 
-def _agreeing(c: Comparisons, edges: NDArray[np.int64], shift: F64, at: F64, trust: F64) -> list[NDArray[np.int64]]:
+def _agreeing(c: Comparisons, edges: NDArray[np.int64], shift: F64, at: F64, worth: F64) -> list[NDArray[np.int64]]:
     """Groups of edges that ask for the same shift, the most trusted group first; every edge is in one group."""
-    groups = []
-    left = np.arange(len(edges))
-    # Each counts for something, however little it is trusted.
-    worth = np.maximum(trust[edges], 0.1) + _AGREEMENT
+    if not len(edges):
+        return []
     apart = np.hypot(c.bar[edges][:, None], c.bar[edges])
     drift = np.hypot(c.drift_std[edges][:, None], c.drift_std[edges])
-    apart += SIGMAS * drift * np.abs(at[:, None] - at)
-    near = np.abs(shift[:, None] - shift) <= apart
+    near = np.abs(shift[:, None] - shift) <= apart + SIGMAS * drift * np.abs(at[:, None] - at)
+    by_itself = near.sum(0) == 1
+    groups = [np.array([k]) for k in np.flatnonzero(by_itself)]
+    left = np.flatnonzero(~by_itself)
     while len(left):
         inside = near[np.ix_(left, left)]
-        best = int(np.argmax(inside @ worth[left]))
+        best = int(np.argmax(inside @ (worth[edges[left]] - np.log(_COMMON_CAUSE))))
         groups.append(left[inside[best]])
         left = left[~inside[best]]
     return groups
 
 
-def _moving_by(c: Comparisons, clocks: Clocks, edge: int, moves: Mask) -> ClockMap:
-    """The map of the root's time that makes an edge fit by moving the end that comes off."""
+def moving_by(c: Comparisons, clocks: Clocks, edge: int, moving: bool) -> ClockMap:
+    """The map of the root's time that makes an edge fit by taking its moving or else its reference end elsewhere."""
     a, b = c.ends[:, edge].tolist()
-    e = ClockMap(float(c.offset[edge]), float(c.drift[edge]))
-    here, there = clocks.map(a) @ e, clocks.map(b)
-    return here @ there.inverse() if moves[b] else there @ here.inverse()
+    here, there = clocks.map(a) @ c.map(edge), clocks.map(b)
+    return here @ there.inverse() if moving else there @ here.inverse()
 
 
 def settled_trust(c: Comparisons, kept: Mask, trust: F64, weighed: Sequence[Weighed]) -> F64:
@@ -175,7 +182,7 @@ def settled_trust(c: Comparisons, kept: Mask, trust: F64, weighed: Sequence[Weig
             continue
         least, second = np.sort(trust[inner[group]])[:2]
         partner = np.where(trust[inner[group]] == least, second, least)
-        both = 1 / (1 + np.exp(-(trust[inner[group]] + partner + _AGREEMENT)))
+        both = 1 / (1 + np.exp(-(trust[inner[group]] + partner - np.log(_COMMON_CAUSE))))
         sure[group] = np.minimum(sure[group], both)
     found = np.zeros(len(kept))
     found[inner] = sure
@@ -186,7 +193,7 @@ def settled_trust(c: Comparisons, kept: Mask, trust: F64, weighed: Sequence[Weig
 
 def improves(c: Comparisons, trust: F64, before: Clocks, after: Clocks) -> bool:
     """Whether less has to be called wrong (the cost of truncated least squares)."""
-    worth = np.maximum(trust, 0.1) + _AGREEMENT
+    worth = np.maximum(trust, _LEAST_WORTH) - np.log(_COMMON_CAUSE)
 
     def cost(clocks: Clocks) -> float:
         return float(worth @ np.minimum(bars_missed(c, clocks) ** 2, 1.0))

@@ -31,16 +31,17 @@ from avfuse.temporal.adjustment import (
     adjust,
     along,
     bars_missed,
+    explain,
     misfit,
     step,
 )
-from avfuse.temporal.contradictions import Rival, Weighed, improves, settled_trust, trusted, weigh
+from avfuse.temporal.contradictions import Rival, Weighed, improves, moving_by, settled_trust, trusted, weigh
 from avfuse.temporal.graph import F64, best_chains, components, spanning_tree
 
 Mask = NDArray[np.bool_]
 
 _SURE = 0.9  # confidence below which no clock is stated
-_UNKNOWN_DRIFT = 20e-6  # sigma beyond which a drift is no measurement and must not vouch for the errors stated
+_NEGLIGIBLE = 15.0  # log odds beyond which nobody minds what else might be
 
 
 def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ()) -> dict[Node, ClockEstimate]:
@@ -101,7 +102,7 @@ def _solve_island(
     kinds = np.array([names.index(e.evidence) for e in edges])
     solution = _repaired(c, kinds, _settled(c, _start(c)))
     trust = trusted(c, solution.kept, kinds)
-    weighed = weigh(c, solution.clocks, solution.kept, trust)
+    weighed = weigh(c, solution.clocks, solution.kept, trust, below=_NEGLIGIBLE)
     return _read_out(nodes, edges, c, solution, trust, weighed, apart)
 
 
@@ -169,10 +170,7 @@ def _joined(c: Comparisons, clocks: Clocks, kept: Mask) -> tuple[Clocks, Mask]:
         across = np.flatnonzero((a == 0) != (b == 0))
         k = int(across[np.lexsort((missed[across], -c.confidence[across]))[0]])
         outer = int(max(a[k], b[k]))
-        e = ClockMap(float(c.offset[k]), float(c.drift[k]))
-        here, there = clocks.map(int(c.ends[0, k])) @ e, clocks.map(int(c.ends[1, k]))
-        by = here @ there.inverse() if b[k] == outer else there @ here.inverse()
-        clocks = clocks.moved(part == outer, by)
+        clocks = clocks.moved(part == outer, moving_by(c, clocks, k, bool(b[k] == outer)))
         kept = kept.copy()
         kept[k] = True
         part[part == outer] = 0
@@ -181,17 +179,16 @@ def _joined(c: Comparisons, clocks: Clocks, kept: Mask) -> tuple[Clocks, Mask]:
 
 
 def _repaired(c: Comparisons, kinds: NDArray[np.int64], solution: _Solution) -> _Solution:
-    """Places anew what fits better elsewhere, the clearest first, until nothing does."""
-    tried: set[bytes] = set()
-    while not solution.kept.all():
+    """Places anew what fits better elsewhere, until nothing does."""
+    for _ in range(2 * len(solution.clocks.offset)):
         trust = trusted(c, solution.kept, kinds)
-        rivals = [r for w in weigh(c, solution.clocks, solution.kept, trust) for r in w.rivals if r.odds < 0]
-        for rival in sorted(rivals, key=lambda r: r.odds):
-            key = solution.kept.tobytes() + rival.moves.tobytes() + np.float64(rival.by.offset).tobytes()
-            if key in tried:
-                continue
-            tried.add(key)
-            clocks = solution.clocks.moved(rival.moves, rival.by)
+        rivals = [r for w in weigh(c, solution.clocks, solution.kept, trust, below=0.0) for r in w.rivals if r.odds < 0]
+        rivals.sort(key=lambda r: (r.odds, r.edge))
+        # All that do not touch each other at once; if that makes it worse, one at a time, the clearest first.
+        for tried in (_disjoint(c, rivals), *([r] for r in rivals[:_TRIES])):
+            clocks = solution.clocks
+            for rival in tried:
+                clocks = clocks.moved(rival.moves, rival.by(c, solution.clocks))
             for _ in range(3):
                 clocks = _at_level(c, clocks, 1.0)
             better = _settled(c, clocks)
@@ -203,17 +200,20 @@ def _repaired(c: Comparisons, kinds: NDArray[np.int64], solution: _Solution) -> 
     return solution
 
 
-def _widening(c: Comparisons, solution: _Solution) -> float:
-    """Loops that close worse than stated widen every interval (the Birge ratio), they never narrow one."""
-    kept = solution.kept
-    missed = misfit(c, solution.clocks)
-    measured = kept & (c.drift_std < _UNKNOWN_DRIFT)
-    guessed = kept & ~measured
-    chi2 = np.sum((missed.time / c.std)[kept] ** 2) + np.sum((missed.rate / c.drift_std)[measured] ** 2)
-    # What the unmeasured drifts still hold: their share of the unknowns is not paid by the others.
-    held = solution.normal.variances(c.ends[:, guessed], None) / c.drift_std[guessed] ** 2
-    freedom = kept.sum() + measured.sum() - (2 * solution.normal.nodes - held.sum())
-    return max(1.0, float(chi2 / freedom)) if freedom > 0.5 else 1.0
+_TRIES = 8
+
+
+def _disjoint(c: Comparisons, rivals: Sequence[Rival]) -> list[Rival]:
+    """Rivals that move nodes no other one moves or leans on."""
+    taken = np.zeros(int(c.ends.max()) + 1, bool)
+    found = []
+    for rival in rivals:
+        ends = c.ends[:, rival.edge]
+        if not (taken & rival.moves).any() and not taken[ends].any():
+            found.append(rival)
+            taken |= rival.moves
+            taken[ends] = True
+    return found
 
 
 def _read_out(
@@ -225,8 +225,9 @@ def _read_out(
     weighed: list[Weighed],
     apart: str | None,
 ) -> dict[Node, ClockEstimate]:
-    clocks, kept = solution.clocks, solution.kept
-    covs = solution.normal.covariances(clocks) * _widening(c, solution)
+    kept = solution.kept
+    clocks, normal, wider = explain(c, solution.clocks, solution.normal, kept)
+    covs = normal.covariances(clocks) * wider
     inner = np.flatnonzero(kept)
     sure = best_chains(len(nodes), c.ends[:, inner], settled_trust(c, kept, trust, weighed)[inner])
     evidence: list[set[str]] = [set() for _ in nodes]
@@ -254,7 +255,7 @@ def _read_out(
             found[node] = ClockEstimate(
                 "ambiguous",
                 confidence=confidence,
-                candidates=_candidates(clocks, k, confidence, rivals),
+                candidates=_candidates(c, solution.clocks, k, confidence, rivals),
                 message=_both(apart, reason),
                 evidence=kinds,
                 reference=name,
@@ -284,13 +285,15 @@ def _both(apart: str | None, message: str | None) -> str | None:
 _MOST = 4  # other places that are told
 
 
-def _candidates(clocks: Clocks, node: int, confidence: float, rivals: list[Rival]) -> tuple[Candidate, ...]:
+def _candidates(
+    c: Comparisons, clocks: Clocks, node: int, confidence: float, rivals: Sequence[Rival]
+) -> tuple[Candidate, ...]:
     """The place of a node and, of what the others fit, the likeliest, sharing the doubt."""
-    ranked = sorted(rivals, key=lambda r: (r.odds, r.by.offset))[:_MOST]
-    weight = np.exp(-np.array([r.odds for r in ranked]))
+    ranked = sorted(rivals, key=lambda r: (r.odds, r.edge))[:_MOST]
+    weight = np.exp(-np.clip([r.odds for r in ranked], -50, 50))
     shares = (1 - confidence) * weight / weight.sum() if ranked else weight
     first = clocks.map(node)
-    others = [r.by @ first for r in ranked]
+    others = [r.by(c, clocks) @ first for r in ranked]
     return (
         Candidate(first.offset, first.drift, confidence),
         *(Candidate(m.offset, m.drift, float(s)) for m, s in zip(others, shares, strict=True)),
