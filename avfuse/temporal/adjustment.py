@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,41 +143,54 @@ class Normal:
     middle: float
     nodes: int
 
+    @cached_property
+    def inverse(self) -> F64:
+        """`(2, n + 1, 2, n + 1)` of (p, q) of all nodes, the root's zero; for small networks."""
+        n = self.nodes
+        found = np.zeros((2, n + 1, 2, n + 1))
+        found[:, 1:, :, 1:] = self.solve(np.eye(2 * n)).reshape(2, n, 2, n)
+        return found
+
+    def _blocks(self, a: Ints, b: Ints) -> F64:
+        """`(k, 2, 2)` blocks of the inverse between nodes a and b."""
+        if 2 * self.nodes <= _DENSE:
+            return np.asarray(self.inverse[:, a, :, b])
+        found = np.zeros((len(a), 2, 2))
+        order = np.argsort(b, kind="stable")
+        # Columns of few nodes at a time: the whole inverse may not fit into memory.
+        columns, starts = np.unique(b[order], return_index=True)
+        ends = np.append(starts[1:], len(order))
+        for first in range(0, len(columns), 256):
+            some = columns[first : first + 256]
+            right = np.zeros((2, self.nodes + 1, 2, len(some)))
+            right[:, some, :, np.arange(len(some))] = np.eye(2)
+            solved = np.zeros_like(right)
+            solved[:, 1:] = self.solve(right[:, 1:].reshape(2 * self.nodes, -1)).reshape(2, self.nodes, 2, -1)
+            solved[:, :, :, some == 0] = 0.0
+            for k, (start, end) in enumerate(zip(starts[first : first + 256], ends[first : first + 256], strict=True)):
+                which = order[start:end]
+                found[which] = solved[:, a[which], :, k].transpose(1, 0, 2)
+        return found
+
     def covariances(self, clocks: Clocks) -> F64:
         """`(n + 1, 2, 2)` of (offset, drift) of every clock, the root's zero."""
-        found = np.zeros((self.nodes + 1, 2, 2))
-        for start in range(0, self.nodes, 256):
-            at = np.arange(start, min(start + 256, self.nodes))
-            right = np.zeros((2 * self.nodes, 2 * len(at)))
-            right[at, np.arange(len(at))] = 1.0
-            right[self.nodes + at, len(at) + np.arange(len(at))] = 1.0
-            solved = self.solve(right)
-            column = np.arange(len(at))
-            found[1 + at, 0, 0] = solved[at, column]
-            found[1 + at, 0, 1] = found[1 + at, 1, 0] = solved[self.nodes + at, column]
-            found[1 + at, 1, 1] = solved[self.nodes + at, len(at) + column]
+        nodes = np.arange(self.nodes + 1)
         # From (p, q) about the middle to the offset at the node's own time 0, and its drift.
         turn = np.zeros((self.nodes + 1, 2, 2))
         turn[:, 0, 0] = 1.0
         turn[:, 0, 1] = (clocks.offset - self.middle) * _PPM
         turn[:, 1, 1] = np.exp(clocks.log_rate) * _PPM
-        return np.asarray(turn @ found @ turn.transpose(0, 2, 1))
+        found = turn @ self._blocks(nodes, nodes) @ turn.transpose(0, 2, 1)
+        return np.asarray((found + found.transpose(0, 2, 1)) / 2)
 
-    def variances(self, ends: Ints, at: F64 | None) -> F64:
-        """Of what the clocks say about the time `at` between the two ends of each edge, or about the rate (None)."""
-        found = np.empty(ends.shape[1])
-        for start in range(0, len(found), 512):
-            some = ends[:, start : start + 512]
-            column = np.arange(some.shape[1])
-            right = np.zeros((2 * self.nodes + 2, len(column)))  # with the root, cut off below
-            x = np.ones(len(column)) if at is None else (at[start : start + 512] - self.middle) * _PPM
-            for sign, node in zip((-1.0, 1.0), some, strict=True):
-                if at is not None:
-                    right[node, column] += sign
-                right[self.nodes + 1 + node, column] += sign * x
-            right = np.delete(right, [0, self.nodes + 1], axis=0)
-            found[start : start + 512] = np.einsum("ij,ij->j", right, self.solve(right))
-        return found * (_PPM**2 if at is None else 1.0)
+    def variances(self, ends: Ints, at: F64) -> tuple[F64, F64]:
+        """Of what the clocks say about the time `at` between the two ends of each edge, and about the rate."""
+        a, b = ends
+        blocks = self._blocks(np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])).reshape(4, -1, 2, 2)
+        between = blocks[0] + blocks[1] - blocks[2] - blocks[3]
+        x = (at - self.middle) * _PPM
+        time = between[:, 0, 0] + x * (between[:, 0, 1] + between[:, 1, 0]) + x**2 * between[:, 1, 1]
+        return time, between[:, 1, 1] * _PPM**2
 
 
 def normal_matrix(c: Comparisons, missed: Misfit, middle: float, weight: F64, rate_weight: F64) -> Normal:
@@ -279,17 +293,17 @@ def explain(c: Comparisons, clocks: Clocks, normal: Normal, kept: NDArray[np.boo
     1970; DerSimonian and Kacker 2007, "Random-effects model for meta-analysis", eq. 6). What is left is a common
     factor (the Birge ratio), the third thing returned.
     """
+    if kept.sum() <= normal.nodes:
+        return clocks, normal, 1.0  # no loops
     odd = np.zeros(2)
     measured = kept & (c.drift_std < _UNKNOWN_DRIFT)
     for _ in range(12):
         missed = misfit(c, clocks)
+        held, rate_held = normal.variances(c.ends, missed.at)
         parts = []
-        for use, value, std, at in (
-            (kept, missed.time, c.std, missed.at), (measured, missed.rate, c.drift_std, None)
-        ):  # fmt: skip
+        for use, value, std, fit in ((kept, missed.time, c.std, held), (measured, missed.rate, c.drift_std, rate_held)):
             variance = std[use] ** 2 + odd[len(parts)]
-            held = normal.variances(c.ends[:, use], None if at is None else at[use]) / variance
-            parts.append((value[use] ** 2, variance, max(float(np.sum(1 - held)), 0.0)))
+            parts.append((value[use] ** 2, variance, max(float(np.sum(1 - fit[use] / variance)), 0.0)))
         again = False
         for k, (square, variance, freedom) in enumerate(parts):
             chi2 = float(np.sum(square / variance))

@@ -59,10 +59,17 @@ def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64]) -> F64:
 
     kinds: number of the kind of evidence of each.
     """
-    count = int(c.ends.max()) + 1
-    tree = spanning_tree(count, c.ends, -c.confidence)
-    checked = cut_labels(tree, c.ends) != 0
     confidence = np.clip(c.confidence, _EDGE, 1 - _EDGE)
+    if not kept.all():
+        confidence = _checked(c, kept, kinds, confidence)
+    return np.asarray(np.log(confidence / (1 - confidence)))
+
+
+def _checked(c: Comparisons, kept: Mask, kinds: NDArray[np.int64], confidence: F64) -> F64:
+    """Confidences, none above what loops leave of them."""
+    tree = spanning_tree(int(c.ends.max()) + 1, c.ends, -c.confidence)
+    checked = cut_labels(tree, c.ends) != 0
+    confidence = confidence.copy()
     for kind in np.unique(kinds):
         own = kinds == kind
         tested = own & checked
@@ -70,7 +77,7 @@ def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64]) -> F64:
         if excess > 0:
             ceiling = 1 - excess / (_PRIOR_COMPARISONS + float(tested.sum()))
             confidence[own] = np.minimum(confidence[own], ceiling)
-    return np.asarray(np.log(confidence / (1 - confidence)))
+    return confidence
 
 
 def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) -> list[Weighed]:

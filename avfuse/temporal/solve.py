@@ -110,11 +110,18 @@ def _start(c: Comparisons) -> Clocks:
     """Least absolute misses, each in units of its own bar; then the bar falls to one."""
     count = int(c.ends.max()) + 1
     clocks = along(spanning_tree(count, c.ends, -c.confidence), c)
+    clocks, _ = adjust(c, clocks, np.ones(c.ends.shape[1], bool), steps=2)
+    missed = bars_missed(c, clocks)
+    if missed.max() <= 1.0:
+        return clocks  # nothing is wrong
     share = np.maximum(c.confidence, 0.05)
-    for _ in range(15):
+    for _ in range(20):
         # Below a tenth of the bar as of least squares, so that the weights stay finite.
-        clocks = _reweighted(c, clocks, share / np.maximum(bars_missed(c, clocks), 0.1))
-    level = float(np.clip(bars_missed(c, clocks).max(), 1.0, 20.0))
+        clocks = _reweighted(c, clocks, share / np.maximum(missed, 0.1))
+        before, missed = missed, bars_missed(c, clocks)
+        if np.all(np.abs(missed - before) < 0.05 * np.maximum(missed, 1.0)):
+            break
+    level = float(np.clip(missed.max(), 1.0, 20.0))
     while True:
         clocks = _at_level(c, clocks, level)
         if level <= 1.0:
@@ -145,8 +152,8 @@ def _settled(c: Comparisons, clocks: Clocks) -> _Solution:
         slack, rate_slack = np.zeros(len(kept)), np.zeros(len(kept))
         out = np.flatnonzero(~kept)
         if len(out):
-            slack[out] = SIGMAS**2 * normal.variances(c.ends[:, out], missed.at[out])
-            rate_slack[out] = SIGMAS**2 * normal.variances(c.ends[:, out], None)
+            time, rate = normal.variances(c.ends[:, out], missed.at[out])
+            slack[out], rate_slack[out] = SIGMAS**2 * time, SIGMAS**2 * rate
         now = np.hypot(
             missed.time / np.sqrt(c.bar**2 + slack), missed.rate / np.sqrt(c.rate_bar**2 + rate_slack)
         ) <= 1.0  # fmt: skip
