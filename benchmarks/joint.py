@@ -115,14 +115,16 @@ def joint_row(design: Design, seed: int, index: int) -> Row:
     began = time.perf_counter()
     found = solve_clocks(edges)
     seconds = time.perf_counter() - began
-    scores, errors, sure, refused = [], [], [], 0
+    scores, errors, sure, refused, held = [], [], [], 0, 0
     for k, clock in enumerate(clocks[1:], 1):
         estimate = found[f"r{k:03}", "sound"]
         if estimate.status != "aligned":
             refused += 1
+            truth = (clocks[0].inverse() @ clock)(TIMES)
+            held += any(np.abs(c.map(TIMES) - truth).max() < 0.01 for c in estimate.candidates)
             continue
         error = np.abs(estimate.map(TIMES) - (clocks[0].inverse() @ clock)(TIMES))
         scores.append((error / estimate.std_at(TIMES)).tolist())
         errors.append(float(error.max()))
         sure.append(estimate.confidence)
-    return {"scores": scores, "errors": errors, "sure": sure, "refused": refused, "seconds": seconds}
+    return {"scores": scores, "errors": errors, "sure": sure, "refused": refused, "held": held, "seconds": seconds}

@@ -24,8 +24,9 @@ Mask = NDArray[np.bool_]
 _COMMON_CAUSE = 0.01
 # Comparisons of one recording may be wrong together, so that agreement in loops leaves this share of the doubt.
 _TOGETHER = 0.01
-# Loops that show more wrong comparisons than the confidences admit count as much as this many that were in order.
-_PRIOR_COMPARISONS = 20.0
+# Where loops show more wrong comparisons than the confidences admit, none is trusted more than they allow: the share
+# that was wrong, and twice its standard deviation, as if this many more had been tested and were in order.
+_PRIOR_COMPARISONS = 30.0
 _EDGE = 1e-9  # no stated confidence is nearer to 0 or 1
 
 
@@ -54,30 +55,28 @@ class Weighed:
     rivals: tuple[Rival, ...]
 
 
-def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64]) -> F64:
+def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64], tested: Mask) -> F64:
     """Log odds of the stated confidences, less where loops show more wrong comparisons of that kind than stated.
 
-    kinds: number of the kind of evidence of each.
+    kinds: number of the kind of evidence of each. tested: those that lie in loops (see `in_loops`).
     """
     confidence = np.clip(c.confidence, _EDGE, 1 - _EDGE)
-    if not kept.all():
-        confidence = _checked(c, kept, kinds, confidence)
+    for kind in np.unique(kinds):
+        own = kinds == kind
+        loops = own & tested
+        excess = float((loops & ~kept).sum() - np.sum(1 - confidence[loops]))
+        if excess > 0:
+            count = _PRIOR_COMPARISONS + float(loops.sum())
+            share = excess / count
+            share += 2 * float(np.sqrt(share * (1 - share) / count))
+            confidence[own] = np.minimum(confidence[own], 1 - share)
     return np.asarray(np.log(confidence / (1 - confidence)))
 
 
-def _checked(c: Comparisons, kept: Mask, kinds: NDArray[np.int64], confidence: F64) -> F64:
-    """Confidences, none above what loops leave of them."""
+def in_loops(c: Comparisons) -> Mask:
+    """Which comparisons others could contradict: all that are no bridges."""
     tree = spanning_tree(int(c.ends.max()) + 1, c.ends, -c.confidence)
-    checked = cut_labels(tree, c.ends) != 0
-    confidence = confidence.copy()
-    for kind in np.unique(kinds):
-        own = kinds == kind
-        tested = own & checked
-        excess = float((tested & ~kept).sum() - np.sum(1 - confidence[tested]))
-        if excess > 0:
-            ceiling = 1 - excess / (_PRIOR_COMPARISONS + float(tested.sum()))
-            confidence[own] = np.minimum(confidence[own], ceiling)
-    return confidence
+    return np.asarray(cut_labels(tree, c.ends) != 0)
 
 
 def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) -> list[Weighed]:
@@ -116,15 +115,16 @@ def _weigh_cut(
 ) -> Weighed:
     worth = np.maximum(trust, _LEAST_WORTH)
     # By what the nodes that come off must move so that each left-out comparison is met.
-    shift = np.where(moves[c.ends[1, across]], -missed.time[across], missed.time[across])
+    sign = np.where(moves[c.ends[1, across]], -1.0, 1.0)
+    shift, tilt = sign * missed.time[across], sign * missed.rate[across]
     rivals = []
-    for group in _agreeing(c, across, shift, missed.at[across], worth):
+    for group in _agreeing(c, across, shift, tilt, missed.at[across], worth):
         others = across[group]
-        best = others[int(np.argmax(trust[others]))]
+        middle = group[int(np.argmax(trust[others]))]
+        best = across[middle]
         size = missed.time[best], missed.rate[best]
         ours = _agreement(c, edges, missed.time[edges], missed.rate[edges], size)
-        middle = shift[group][int(np.argmax(trust[others]))]
-        theirs = _agreement(c, others, shift[group] - middle, np.zeros(len(others)), size)
+        theirs = _agreement(c, others, shift[group] - shift[middle], tilt[group] - tilt[middle], size)
         rivals.append(Rival(moves, int(best), float(worth[edges].sum() - worth[others].sum() + ours - theirs)))
     own = float(trust[edges].sum())
     if len(edges) > 1:
@@ -150,13 +150,16 @@ def _agreement(c: Comparisons, edges: NDArray[np.int64], time: F64, rate: F64, s
     return float(-np.log(np.exp(chance) + _COMMON_CAUSE))
 
 
-def _agreeing(c: Comparisons, edges: NDArray[np.int64], shift: F64, at: F64, worth: F64) -> list[NDArray[np.int64]]:
+def _agreeing(
+    c: Comparisons, edges: NDArray[np.int64], shift: F64, tilt: F64, at: F64, worth: F64
+) -> list[NDArray[np.int64]]:
     """Groups of edges that ask for the same shift, the most trusted group first; every edge is in one group."""
     if not len(edges):
         return []
     apart = np.hypot(c.bar[edges][:, None], c.bar[edges])
     drift = np.hypot(c.drift_std[edges][:, None], c.drift_std[edges])
     near = np.abs(shift[:, None] - shift) <= apart + SIGMAS * drift * np.abs(at[:, None] - at)
+    near &= np.abs(tilt[:, None] - tilt) <= np.hypot(c.rate_bar[edges][:, None], c.rate_bar[edges])
     by_itself = near.sum(0) == 1
     groups = [np.array([k]) for k in np.flatnonzero(by_itself)]
     left = np.flatnonzero(~by_itself)

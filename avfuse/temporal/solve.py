@@ -35,7 +35,7 @@ from avfuse.temporal.adjustment import (
     misfit,
     step,
 )
-from avfuse.temporal.contradictions import Rival, Weighed, improves, moving_by, settled_trust, trusted, weigh
+from avfuse.temporal.contradictions import Rival, Weighed, improves, in_loops, moving_by, settled_trust, trusted, weigh
 from avfuse.temporal.graph import F64, best_chains, components, spanning_tree
 
 Mask = NDArray[np.bool_]
@@ -100,8 +100,9 @@ def _solve_island(
     c = Comparisons.of(edges, {node: k for k, node in enumerate(nodes)})
     names = sorted({e.evidence for e in edges})
     kinds = np.array([names.index(e.evidence) for e in edges])
-    solution = _repaired(c, kinds, _settled(c, _start(c)))
-    trust = trusted(c, solution.kept, kinds)
+    tested = in_loops(c)
+    solution = _repaired(c, kinds, tested, _settled(c, _start(c)))
+    trust = trusted(c, solution.kept, kinds, tested)
     weighed = weigh(c, solution.clocks, solution.kept, trust, below=_NEGLIGIBLE)
     return _read_out(nodes, edges, c, solution, trust, weighed, apart)
 
@@ -185,10 +186,10 @@ def _joined(c: Comparisons, clocks: Clocks, kept: Mask) -> tuple[Clocks, Mask]:
     return clocks, kept
 
 
-def _repaired(c: Comparisons, kinds: NDArray[np.int64], solution: _Solution) -> _Solution:
+def _repaired(c: Comparisons, kinds: NDArray[np.int64], tested: Mask, solution: _Solution) -> _Solution:
     """Places anew what fits better elsewhere, until nothing does."""
     for _ in range(2 * len(solution.clocks.offset)):
-        trust = trusted(c, solution.kept, kinds)
+        trust = trusted(c, solution.kept, kinds, tested)
         rivals = [r for w in weigh(c, solution.clocks, solution.kept, trust, below=0.0) for r in w.rivals if r.odds < 0]
         rivals.sort(key=lambda r: (r.odds, r.edge))
         # All that do not touch each other at once; if that makes it worse, one at a time, the clearest first.
