@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import lgamma
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.clock import ClockMap
 from avfuse.temporal.adjustment import SIGMAS, Clocks, Comparisons, Misfit, bars_missed, misfit
-from avfuse.temporal.graph import F64, cut_labels, cuts, side_of, spanning_tree
+from avfuse.temporal.graph import F64, cut_labels, cuts, depth_first
 
 Mask = NDArray[np.bool_]
 
@@ -75,8 +76,7 @@ def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64], tested: Mask) 
 
 def in_loops(c: Comparisons) -> Mask:
     """Which comparisons others could contradict: all that are no bridges."""
-    tree = spanning_tree(int(c.ends.max()) + 1, c.ends, -c.confidence)
-    return np.asarray(cut_labels(tree, c.ends) != 0)
+    return np.asarray(cut_labels(depth_first(int(c.ends.max()) + 1, c.ends), c.ends) != 0)
 
 
 def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) -> list[Weighed]:
@@ -84,15 +84,14 @@ def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) 
 
     trust: log odds of each comparison. The kept ones join all nodes.
     """
-    inner, out = np.flatnonzero(kept), np.flatnonzero(~kept)
-    tree = spanning_tree(len(clocks.offset), c.ends[:, inner], -trust[inner])
+    inner = np.flatnonzero(kept)
+    tree = depth_first(len(clocks.offset), c.ends[:, inner])
     missed = misfit(c, clocks)
     worth = np.maximum(trust, _LEAST_WORTH)
-    ends = c.ends[:, out]
     found = []
-    for cut in cuts(tree, c.ends[:, inner], trust[inner]):
-        across = out[side_of(cut, tree, ends[0]) ^ side_of(cut, tree, ends[1])]
-        edges = inner[cut.edges]
+    for moves in cuts(tree, cut_labels(tree, c.ends[:, inner]), trust[inner]):
+        crossing = moves[c.ends[0]] ^ moves[c.ends[1]]
+        edges, across = np.flatnonzero(crossing & kept), np.flatnonzero(crossing & ~kept)
         if len(edges) > 1:
             # The others have their doubt from `settled_trust`.
             if not len(across):
@@ -102,8 +101,7 @@ def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) 
                 least += np.log(_COMMON_CAUSE)
             if least > below:
                 continue
-        moves = side_of(cut, tree, np.arange(len(tree.order)))
-        found.append(_weigh_cut(c, missed, moves ^ moves[0], edges, across, trust))
+        found.append(_weigh_cut(c, missed, moves, edges, across, trust))
     return found
 
 
@@ -123,8 +121,9 @@ def _weigh_cut(
         middle = group[int(np.argmax(trust[others]))]
         best = across[middle]
         size = missed.time[best], missed.rate[best]
-        ours = _agreement(c, edges, missed.time[edges], missed.rate[edges], size)
-        theirs = _agreement(c, others, shift[group] - shift[middle], tilt[group] - tilt[middle], size)
+        of = len(edges) + len(across)
+        ours = _agreement(c, edges, missed.time[edges], missed.rate[edges], size, of)
+        theirs = _agreement(c, others, shift[group] - shift[middle], tilt[group] - tilt[middle], size, of)
         rivals.append(Rival(moves, int(best), float(worth[edges].sum() - worth[others].sum() + ours - theirs)))
     own = float(trust[edges].sum())
     if len(edges) > 1:
@@ -136,17 +135,20 @@ def _weigh_cut(
     return Weighed(edges, float(sure), tuple(rivals))
 
 
-def _agreement(c: Comparisons, edges: NDArray[np.int64], time: F64, rate: F64, size: tuple[float, float]) -> float:
+def _agreement(
+    c: Comparisons, edges: NDArray[np.int64], time: F64, rate: F64, size: tuple[float, float], of: int
+) -> float:
     """Nats for comparisons that agree as closely as they do, were they wrong and scattered over `size`.
 
-    time, rate: what they differ by; size: seconds and log rate.
+    time, rate: what they differ by; size: seconds and log rate. of: how many they are the best agreeing ones of.
     """
     if len(edges) < 2:
         return 0.0
     near = np.maximum(c.std[edges], np.abs(time)), np.maximum(c.drift_std[edges], np.abs(rate))
     each = np.log1p(np.hypot(size[0] / (2 * near[0]), size[1] / (2 * near[1])))
-    # One of them is free to lie anywhere.
-    chance = float(each.max() - each.sum())
+    # One of them is free to lie anywhere; and among many some agree by chance.
+    choices = lgamma(of + 1) - lgamma(len(edges) + 1) - lgamma(of - len(edges) + 1)
+    chance = min(float(each.max() - each.sum()) + choices, 0.0)
     return float(-np.log(np.exp(chance) + _COMMON_CAUSE))
 
 
@@ -182,8 +184,7 @@ def settled_trust(c: Comparisons, kept: Mask, trust: F64, weighed: Sequence[Weig
     """Probability of every kept comparison (others 0), after loops confirmed or contradicted it."""
     inner = np.flatnonzero(kept)
     alone = 1 / (1 + np.exp(-trust[inner]))
-    tree = spanning_tree(int(c.ends.max()) + 1, c.ends[:, inner], -trust[inner])
-    labels = cut_labels(tree, c.ends[:, inner])
+    labels = cut_labels(depth_first(int(c.ends.max()) + 1, c.ends[:, inner]), c.ends[:, inner])
     sure = np.where(labels == 0, alone, 1 - _TOGETHER * (1 - alone))
     # In a loop the least trusted other edge could be wrong by just as much.
     for label in np.unique(labels[labels != 0]):

@@ -50,29 +50,21 @@ class Tree:
     """A spanning tree rooted at node 0.
 
     order: nodes, parents first. parent, edge: of every node, -1 at the root.
-    first, last: places in depth-first order, so that the subtree of v are the nodes u with
-        first[v] <= first[u] < last[v].
     """
 
     order: Ints
     parent: Ints
     edge: Ints
-    first: Ints
-    last: Ints
-
-    def below(self, top: int, nodes: Ints) -> Mask:
-        """Which of the nodes lie in the subtree of `top`."""
-        place = self.first[nodes]
-        return np.asarray((place >= self.first[top]) & (place < self.last[top]))
 
 
-def spanning_tree(count: int, ends: Ints, cost: F64) -> Tree:
+def cheapest_tree(count: int, ends: Ints, cost: F64) -> Tree:
     """The tree of least cost (Prim's algorithm) of a connected graph; ties by the order of the edges."""
     beside = neighbours(count, ends)
+    costs = cost.tolist()
     parent, edge = np.full(count, -1), np.full(count, -1)
     order: list[int] = []
     heap = [(-np.inf, -1, 0, -1)]
-    done = np.zeros(count, bool)
+    done = [False] * count
     while heap:
         _, k, node, origin = heapq.heappop(heap)
         if done[node]:
@@ -82,18 +74,52 @@ def spanning_tree(count: int, ends: Ints, cost: F64) -> Tree:
         order.append(node)
         for e, other in beside[node]:
             if not done[other]:
-                heapq.heappush(heap, (float(cost[e]), e, other, node))
-    size = np.ones(count, np.int64)
-    for node in reversed(order[1:]):
-        size[parent[node]] += size[node]
-    first = np.zeros(count, np.int64)
-    free = first.copy()  # the next place within each subtree
-    for node in order:
-        if parent[node] >= 0:
-            first[node] = free[parent[node]]
-            free[parent[node]] += size[node]
-        free[node] = first[node] + 1
-    return Tree(np.array(order), parent, edge, first, first + size)
+                heapq.heappush(heap, (costs[e], e, other, node))
+    return Tree(np.array(order), parent, edge)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthFirst(Tree):
+    """A tree whose other edges all lead to ancestors, so that it tells where the graph may be cut.
+
+    place: of every node in `order`. last: the subtree of v is order[place[v] : last[v]].
+    low: least place that an edge reaches from the subtree of v, but for the edge to its parent (Tarjan 1972).
+    """
+
+    place: Ints
+    last: Ints
+    low: Ints
+
+    def below(self, top: int) -> Ints:
+        return self.order[self.place[top] : self.last[top]]
+
+
+def depth_first(count: int, ends: Ints) -> DepthFirst:
+    """Of a connected graph."""
+    beside = neighbours(count, ends)
+    parent, edge, place = [-1] * count, [-1] * count, [-1] * count
+    low, last = [0] * count, [0] * count
+    order = [0]
+    place[0] = 0
+    stack = [(0, iter(beside[0]))]
+    while stack:
+        node, left = stack[-1]
+        for k, other in left:
+            if place[other] < 0:
+                parent[other], edge[other] = node, k
+                place[other] = low[other] = len(order)
+                order.append(other)
+                stack.append((other, iter(beside[other])))
+                break
+            if k != edge[node]:
+                low[node] = min(low[node], place[other])
+        else:
+            stack.pop()
+            last[node] = len(order)
+            if stack:
+                above = stack[-1][0]
+                low[above] = min(low[above], low[node])
+    return DepthFirst(*(np.array(v) for v in (order, parent, edge, place, last, low)))
 
 
 def cut_labels(tree: Tree, ends: Ints) -> NDArray[np.uint64]:
@@ -103,12 +129,11 @@ def cut_labels(tree: Tree, ends: Ints) -> NDArray[np.uint64]:
     sampling"): a tree edge bears the exclusive or of the labels of all cycles that pass it. 64 bits make a
     coincidence as good as impossible; the labels are the same in every run.
     """
-    count = len(tree.order)
     loose = np.ones(ends.shape[1], bool)
     loose[tree.edge[tree.order[1:]]] = False
     labels = np.zeros(ends.shape[1], np.uint64)
     labels[loose] = np.random.default_rng(0).integers(1, 2**63, int(loose.sum()), dtype=np.uint64)
-    node = np.zeros(count, np.uint64)
+    node = np.zeros(len(tree.order), np.uint64)
     for side in ends:
         np.bitwise_xor.at(node, side[loose], labels[loose])
     for v in tree.order[:0:-1]:
@@ -117,48 +142,46 @@ def cut_labels(tree: Tree, ends: Ints) -> NDArray[np.uint64]:
     return labels
 
 
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """One or two edges without which the nodes of `tops`' subtrees (of one, or of one but not the other) come off,
-    or a single node with all its edges."""
-
-    edges: Ints
-    tops: tuple[int, ...]
-    single: bool = False
-
-
 _CLASS = 48  # edges of one cycle that are tried in pairs; the least trusted ones
 
 
-def cuts(tree: Tree, ends: Ints, trust: F64) -> Iterator[Cut]:
-    """Every bridge, every pair of edges that cut the graph together, and every node by itself."""
-    labels = cut_labels(tree, ends)
-    top = np.full(ends.shape[1], -1)
+def cuts(tree: DepthFirst, labels: NDArray[np.uint64], trust: F64) -> Iterator[Mask]:
+    """Which nodes come off, never the root, at every place where the graph hangs by little.
+
+    Every bridge; every pair of edges that cut the graph together; every node with what hangs by it; and what hangs
+    by one node, without it.
+    """
+    count = len(tree.order)
+    top = np.full(len(labels), -1)
     top[tree.edge[tree.order[1:]]] = tree.order[1:]
+
+    def off(*tops: int) -> Mask:
+        found = np.zeros(count, bool)
+        for v in tops:
+            if v >= 0:
+                found[tree.below(v)] ^= True
+        return found
+
     for k in np.flatnonzero(labels == 0):
-        yield Cut(np.array([k]), (int(top[k]),))
+        yield off(int(top[k]))
     by_label = np.lexsort((trust, labels))
-    groups = np.split(by_label, np.flatnonzero(np.diff(labels[by_label])) + 1)
-    for group in groups:
-        if labels[group[0]] == 0 or len(group) < 2:
+    for group in np.split(by_label, np.flatnonzero(np.diff(labels[by_label])) + 1):
+        if len(group) < 2 or labels[group[0]] == 0:
             continue
         weakest = group[:_CLASS]
         for i, k in enumerate(weakest):
             for other in weakest[:i]:
-                yield Cut(np.array([k, other]), tuple(int(t) for t in (top[k], top[other]) if t >= 0))
-    for node, beside in enumerate(neighbours(len(tree.order), ends)):
-        if len(beside) > 2:  # fewer are bridges and pairs already
-            yield Cut(np.array([k for k, _ in beside]), (node,), single=True)
-
-
-def side_of(cut: Cut, tree: Tree, nodes: Ints) -> Mask:
-    """Which of the nodes come off; node 0 may be among them."""
-    if cut.single:
-        return np.asarray(nodes == cut.tops[0])
-    found = np.zeros(len(nodes), bool)
-    for top in cut.tops:
-        found ^= tree.below(top, nodes)
-    return found
+                yield off(int(top[k]), int(top[other]))
+    children: list[list[int]] = [[] for _ in range(count)]
+    for v in tree.order[1:].tolist():
+        children[tree.parent[v]].append(v)
+    for v in range(count):
+        hanging = [u for u in children[v] if tree.low[u] >= tree.place[v]]
+        # A bridge comes off already.
+        lobes = [u for u in hanging if labels[tree.edge[u]] != 0]
+        yield from (off(u) for u in lobes)
+        if v:
+            yield off(v, *(u for u in children[v] if u not in hanging))
 
 
 def best_chains(count: int, ends: Ints, trust: F64) -> F64:

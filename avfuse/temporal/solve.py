@@ -36,7 +36,7 @@ from avfuse.temporal.adjustment import (
     step,
 )
 from avfuse.temporal.contradictions import Rival, Weighed, improves, in_loops, moving_by, settled_trust, trusted, weigh
-from avfuse.temporal.graph import F64, best_chains, components, spanning_tree
+from avfuse.temporal.graph import F64, best_chains, cheapest_tree, components
 
 Mask = NDArray[np.bool_]
 
@@ -110,7 +110,7 @@ def _solve_island(
 def _start(c: Comparisons) -> Clocks:
     """Least absolute misses, each in units of its own bar; then the bar falls to one."""
     count = int(c.ends.max()) + 1
-    clocks = along(spanning_tree(count, c.ends, -c.confidence), c)
+    clocks = along(cheapest_tree(count, c.ends, -c.confidence), c)
     clocks, _ = adjust(c, clocks, np.ones(c.ends.shape[1], bool), steps=2)
     missed = bars_missed(c, clocks)
     if missed.max() <= 1.0:
