@@ -69,8 +69,8 @@ class Design:
 
 def make(design: Design, rng: np.random.Generator) -> tuple[list[ClockEdge], list[ClockMap], NDArray[np.bool_]]:
     """Edges in random order and directions, the clocks of recordings on the event, and which edges are wrong."""
-    clocks = [ClockMap(float(rng.uniform(-600, 600)) + design.epoch * (k % 2), float(rng.uniform(-1e-4, 1e-4)))
-              for k in range(design.nodes)]  # fmt: skip
+    starts = [ClockMap(-design.epoch * (k % 2)) for k in range(design.nodes)]  # own time -> time since its first stamp
+    clocks = [ClockMap(float(rng.uniform(-600, 600)), float(rng.uniform(-1e-4, 1e-4))) @ start for start in starts]
     pairs = design.pairs(rng, design.nodes, design.edges)
     pairs = [pairs[k] if rng.random() < 0.5 else pairs[k][::-1] for k in rng.permutation(len(pairs))]
     wrong = np.zeros(len(pairs), bool)
@@ -87,9 +87,7 @@ def make(design: Design, rng: np.random.Generator) -> tuple[list[ClockEdge], lis
         std = 30e-3 if kind < design.soft else 1e-6 if kind < 2 * design.soft else float(10 ** rng.uniform(-5, -3))
         drift_std = 50e-6 if rng.random() < design.unknown else float(10 ** rng.uniform(-7, -5.5))
         truth = clocks[a].inverse() @ clocks[b]
-        middle = float(truth.inverse()(clocks[a].inverse()(rng.uniform(0, DURATION))))
-        if design.epoch:
-            middle = float(rng.uniform(0, DURATION))
+        middle = float(starts[b].inverse()(rng.uniform(0, DURATION)))
         back = np.array([[1.0, -middle], [0.0, 1.0]])
         miss = back @ (rng.standard_normal(2) * (std, drift_std))
         offset, drift = truth.offset + miss[0], truth.drift + miss[1]
@@ -118,13 +116,14 @@ def joint_row(design: Design, seed: int, index: int) -> Row:
     scores, errors, sure, refused, held = [], [], [], 0, 0
     for k, clock in enumerate(clocks[1:], 1):
         estimate = found[f"r{k:03}", "sound"]
+        times = TIMES + design.epoch * (k % 2)
         if estimate.status != "aligned":
             refused += 1
-            truth = (clocks[0].inverse() @ clock)(TIMES)
-            held += any(np.abs(c.map(TIMES) - truth).max() < 0.01 for c in estimate.candidates)
+            truth = (clocks[0].inverse() @ clock)(times)
+            held += any(np.abs(c.map(times) - truth).max() < 0.01 for c in estimate.candidates)
             continue
-        error = np.abs(estimate.map(TIMES) - (clocks[0].inverse() @ clock)(TIMES))
-        scores.append((error / estimate.std_at(TIMES)).tolist())
+        error = np.abs(estimate.map(times) - (clocks[0].inverse() @ clock)(times))
+        scores.append((error / estimate.std_at(times)).tolist())
         errors.append(float(error.max()))
         sure.append(estimate.confidence)
     return {"scores": scores, "errors": errors, "sure": sure, "refused": refused, "held": held, "seconds": seconds}

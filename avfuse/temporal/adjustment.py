@@ -169,7 +169,7 @@ class Normal:
             solved[:, :, :, some == 0] = 0.0
             for k, (start, end) in enumerate(zip(starts[first : first + 256], ends[first : first + 256], strict=True)):
                 which = order[start:end]
-                found[which] = solved[:, a[which], :, k].transpose(1, 0, 2)
+                found[which] = solved[:, a[which], :, k]
         return found
 
     def covariances(self, clocks: Clocks) -> F64:
