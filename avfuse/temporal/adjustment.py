@@ -59,7 +59,8 @@ class Comparisons:
         centre = np.where(known, -cov[:, 0, 1] / np.where(known, cov[:, 1, 1], 1.0), 0.0)
         # What is left at the centre; of a variance far away from it float64 keeps only so many digits.
         variance = np.maximum(cov[:, 0, 0] + centre * cov[:, 0, 1], 2 * np.finfo(float).eps * cov[:, 0, 0])
-        std = np.maximum(np.sqrt(np.maximum(variance, 0.0)), _LEAST_STD)
+        # Seconds half way between both clocks: the same from either end.
+        std = np.maximum(np.sqrt(np.maximum(variance, 0.0) / (1 + drift)), _LEAST_STD)
         drift_std = np.maximum(np.sqrt(np.maximum(cov[:, 1, 1], 0.0)) / (1 + drift), _LEAST_DRIFT_STD)
         bar = np.maximum(TOLERANCE, SIGMAS * std)
         rate_bar = np.maximum(SIGMAS * drift_std, np.minimum(bar / std * drift_std, RATE_TOLERANCE))
@@ -300,7 +301,7 @@ def explain(c: Comparisons, clocks: Clocks, normal: Normal, kept: NDArray[np.boo
     for _ in range(12):
         missed = misfit(c, clocks)
         held, rate_held = normal.variances(c.ends, missed.at)
-        parts = []
+        parts: list[tuple[F64, F64, float]] = []
         for use, value, std, fit in ((kept, missed.time, c.std, held), (measured, missed.rate, c.drift_std, rate_held)):
             variance = std[use] ** 2 + odd[len(parts)]
             parts.append((value[use] ** 2, variance, max(float(np.sum(1 - fit[use] / variance)), 0.0)))

@@ -15,10 +15,12 @@ island of nodes that edges join:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from avfuse.alignment import Candidate, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap
@@ -41,7 +43,8 @@ from avfuse.temporal.graph import F64, best_chains, cheapest_tree, components
 Mask = NDArray[np.bool_]
 
 _SURE = 0.9  # confidence below which no clock is stated
-_NEGLIGIBLE = 15.0  # log odds beyond which nobody minds what else might be
+# Log odds against another place beyond which nobody need weigh it, and below which a person is told of it.
+_NEGLIGIBLE, _LIKELY = 15.0, 5.0
 
 
 def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ()) -> dict[Node, ClockEstimate]:
@@ -71,12 +74,15 @@ def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ())
     given = [island_of[index[node]] for node in references if node in index]
     main = given[0] if given else max(range(len(islands)), key=lambda i: len(islands[i]))
     found: dict[Node, ClockEstimate] = {}
-    for i, (root, island) in enumerate(zip(roots, islands, strict=True)):
-        own = [e for e, at in zip(ordered, island_of[ends[0]], strict=True) if at == i]
-        apart = None
-        if i != main:
-            apart = f"shares nothing with {roots[main][0]}; forms a group of its own, on the clock of {root[0]}"
-        found |= _solve_island(root, island, own, apart)
+    # Matrices of a few hundred rows gain nothing from threads of BLAS, and on a busy machine wait 100 times longer;
+    # those of a few rows start no threads.
+    with threadpool_limits(1, user_api="blas") if len(nodes) > 40 else nullcontext():
+        for i, (root, island) in enumerate(zip(roots, islands, strict=True)):
+            own = [e for e, at in zip(ordered, island_of[ends[0]], strict=True) if at == i]
+            apart = None
+            if i != main:
+                apart = f"shares nothing with {roots[main][0]}; forms a group of its own, on the clock of {root[0]}"
+            found |= _solve_island(root, island, own, apart)
     return found
 
 
@@ -191,6 +197,8 @@ def _repaired(c: Comparisons, kinds: NDArray[np.int64], tested: Mask, solution: 
     for _ in range(2 * len(solution.clocks.offset)):
         trust = trusted(c, solution.kept, kinds, tested)
         rivals = [r for w in weigh(c, solution.clocks, solution.kept, trust, below=0.0) for r in w.rivals if r.odds < 0]
+        if not rivals:
+            break
         rivals.sort(key=lambda r: (r.odds, r.edge))
         # All that do not touch each other at once; if that makes it worse, one at a time, the clearest first.
         for tried in (_disjoint(c, rivals), *([r] for r in rivals[:_TRIES])):
@@ -253,13 +261,19 @@ def _read_out(
         kinds = tuple(sorted(evidence[k]))
         confidence = float(sure[k])
         if confidence < _SURE:
-            rivals = [r for w in weighed for r in w.rivals if r.moves[k]]
-            reason = (
-                "comparisons with other recordings contradict each other and nothing tells which is wrong; "
-                "add a recording that more of them heard, or align fewer"
-                if rivals
-                else "the chain of comparisons that leads to the reference is not sure enough"
-            )
+            rivals = [r for w in weighed for r in w.rivals if r.moves[k] and r.odds < _LIKELY]
+            if rivals:
+                reason = (
+                    "comparisons with other recordings contradict each other and nothing tells which is wrong; "
+                    "add a recording that more of them heard, or align fewer"
+                )
+            else:
+                reason = "the chain of comparisons that leads to the reference is not sure enough"
+                if not kept.all():
+                    reason += (
+                        f"; nothing confirms all of it, and {int((~kept).sum())} of {len(kept)} comparisons here "
+                        "contradict the others"
+                    )
             found[node] = ClockEstimate(
                 "ambiguous",
                 confidence=confidence,
