@@ -65,7 +65,9 @@ def trusted(c: Comparisons, kept: Mask, kinds: NDArray[np.int64], tested: Mask) 
     for kind in np.unique(kinds):
         own = kinds == kind
         loops = own & tested
-        excess = float((loops & ~kept).sum() - np.sum(1 - confidence[loops]))
+        doubt = 1 - confidence[loops]
+        # Only what is no coincidence: twice the deviation of the number that was to be expected.
+        excess = float((loops & ~kept).sum() - doubt.sum() - 2 * np.sqrt(np.sum(doubt * (1 - doubt))))
         if excess > 0:
             count = _PRIOR_COMPARISONS + float(loops.sum())
             share = excess / count
@@ -89,7 +91,12 @@ def weigh(c: Comparisons, clocks: Clocks, kept: Mask, trust: F64, below: float) 
     missed = misfit(c, clocks)
     worth = np.maximum(trust, _LEAST_WORTH)
     found = []
+    seen: set[bytes] = set()
     for moves in cuts(tree, cut_labels(tree, c.ends[:, inner]), trust[inner]):
+        key = moves.tobytes()
+        if key in seen:
+            continue
+        seen.add(key)
         crossing = moves[c.ends[0]] ^ moves[c.ends[1]]
         edges, across = np.flatnonzero(crossing & kept), np.flatnonzero(crossing & ~kept)
         if len(edges) > 1:

@@ -311,7 +311,8 @@ def _candidates(
     c: Comparisons, clocks: Clocks, node: int, confidence: float, rivals: Sequence[Rival]
 ) -> tuple[Candidate, ...]:
     """The place of a node and, of what the others fit, the likeliest, sharing the doubt."""
-    ranked = sorted(rivals, key=lambda r: (r.odds, r.edge))[:_MOST]
+    likeliest = {r.edge: r for r in sorted(rivals, key=lambda r: -r.odds)}
+    ranked = sorted(likeliest.values(), key=lambda r: (r.odds, r.edge))[:_MOST]
     weight = np.exp(-np.clip([r.odds for r in ranked], -50, 50))
     shares = (1 - confidence) * weight / weight.sum() if ranked else weight
     first = clocks.map(node)
