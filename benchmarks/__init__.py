@@ -5,6 +5,7 @@
     python -m benchmarks limits     noise against the Cramer-Rao bound, drift, devices far apart
     python -m benchmarks speed      hour-long files: time and memory, against decoding alone
     python -m benchmarks codecs     one sound through many codecs and containers
+    python -m benchmarks joint      many recordings jointly, some comparisons wrong
 
 peers and runners   programs of others, each in an environment of its own, asked the same questions
 cases               pairs of files with known truth

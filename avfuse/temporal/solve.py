@@ -1,314 +1,323 @@
 """One consistent clock per recording from pairwise evidence.
 
-Every edge says t_reference = offset + (1 + drift) * t_moving with a covariance. Gauss-Newton on the offset and
-the log rate of every node, weighted by the edges' covariances; edges that contradict the rest are let go by
-graduated non-convexity (Yang et al. 2020, "Graduated non-convexity for robust spatial perception"): at first
-all count, then the bar is lowered until only what fits within its own stated error remains.
+Every edge says t_reference = offset + (1 + drift) * t_moving with a covariance; some are wrong, by anything. Per
+island of nodes that edges join:
+
+    start       least absolute misses by iteratively reweighted least squares: convex, no single edge is trusted
+    outliers    graduated non-convexity (Yang et al. 2020, "Graduated non-convexity for robust spatial perception"):
+                the bar beyond which an edge counts for nothing falls to what its own error explains
+    repair      where the comparisons that were left out agree better with each other than those that hold a node, or
+                a group that hangs by one or two edges, it is placed anew                        (contradictions)
+    answer      Gauss-Newton over what is left, weighted by the covariances                      (adjustment)
+    doubt       what else would fit, weighed by Bayes' rule, and what loops confirm              (contradictions)
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from avfuse.alignment import Candidate, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.temporal.adjustment import (
+    SIGMAS,
+    Clocks,
+    Comparisons,
+    Normal,
+    adjust,
+    along,
+    bars_missed,
+    explain,
+    misfit,
+    step,
+)
+from avfuse.temporal.contradictions import Rival, Weighed, improves, in_loops, moving_by, settled_trust, trusted, weigh
+from avfuse.temporal.graph import F64, best_chains, cheapest_tree, components
 
-F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-# Several sources at different places are weighted differently by every pair, so that loops of true edges miss
-# by what sound takes for a metre or two: an edge is wrong only beyond this, or 5 of its own sigma if larger.
-_TOLERANCE = 0.006
-_SIGMAS = 5.0
 _SURE = 0.9  # confidence below which no clock is stated
+# Log odds against another place beyond which nobody need weigh it, and below which a person is told of it.
+_NEGLIGIBLE, _LIKELY = 15.0, 5.0
 
 
 def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ()) -> dict[Node, ClockEstimate]:
     """Clock of every node on the reference of its island.
 
     references: nodes to map to, each for the island it belongs to; islands without one take their first node
-        in sorted order. The order of the edges changes nothing.
+        in sorted order. The order of the edges changes nothing, nor does which way round any of them is given.
     Returns `reference` for each reference node and `aligned` for the others, `reference` naming the recording
-    that they map to; `confidence` is that of the best chain of agreeing edges.
+    that they map to; `ambiguous`, with the places that fit, where comparisons contradict each other and nothing
+    tells which is wrong. `confidence` is that of the best chain of comparisons to the reference, each confirmed
+    by the loops it closes or doubted for what contradicts it. The main island is that of the first of `references`
+    or, without any, the largest; estimates of other islands say so in their message.
     Raises StreamError where an edge joins a node with itself.
     """
-    ordered = sorted(edges, key=lambda e: (e.reference, e.moving, e.evidence, e.map.offset))
+    ordered = sorted(edges, key=_order)
     for edge in ordered:
         if edge.reference == edge.moving:
             raise StreamError(f"ClockEdge {edge.reference}: joins a node with itself; expected two nodes")
-    found: dict[Node, ClockEstimate] = {}
-    for island in _islands(ordered):
-        root = next((node for node in references if node in island), min(island))
-        found |= _solve_island(root, island, [e for e in ordered if e.reference in island])
-    return found
-
-
-def _islands(edges: Sequence[ClockEdge]) -> list[set[Node]]:
-    neighbours: dict[Node, set[Node]] = defaultdict(set)
-    for e in edges:
-        neighbours[e.reference].add(e.moving)
-        neighbours[e.moving].add(e.reference)
-    left, found = set(neighbours), []
-    while left:
-        island, frontier = set(), [min(left)]
-        while frontier:
-            node = frontier.pop()
-            if node not in island:
-                island.add(node)
-                frontier.extend(neighbours[node] - island)
-        found.append(island)
-        left -= island
-    return found
-
-
-def _solve_island(root: Node, island: set[Node], edges: list[ClockEdge]) -> dict[Node, ClockEstimate]:
-    nodes = sorted(island - {root})
+    if not ordered:
+        return {}
+    nodes = sorted({node for e in ordered for node in (e.reference, e.moving)})
     index = {node: k for k, node in enumerate(nodes)}
-    state = _tree(root, island, edges)
-    whiten = [_whitener(e.cov) for e in edges]
-    weights = np.ones(len(edges))
-    misses = np.array([_miss(e, state) for e in edges])
-    # Graduated: the bar starts above the worst miss and falls by 1.4 a round to the tolerance of each edge.
-    bars = np.array([_bar(e) for e in edges])
-    level = max(1.0, float((misses / bars).max()))
+    ends = np.array([[index[e.reference] for e in ordered], [index[e.moving] for e in ordered]])
+    island_of = components(len(nodes), ends)
+    islands = [[node for node, k in zip(nodes, island_of, strict=True) if k == i] for i in range(island_of.max() + 1)]
+    roots = [next((node for node in references if node in set(island)), island[0]) for island in islands]
+    given = [island_of[index[node]] for node in references if node in index]
+    main = given[0] if given else max(range(len(islands)), key=lambda i: len(islands[i]))
+    found: dict[Node, ClockEstimate] = {}
+    # Matrices of a few hundred rows gain nothing from threads of BLAS, and on a busy machine wait 100 times longer;
+    # those of a few rows start no threads.
+    with threadpool_limits(1, user_api="blas") if len(nodes) > 40 else nullcontext():
+        for i, (root, island) in enumerate(zip(roots, islands, strict=True)):
+            own = [e for e, at in zip(ordered, island_of[ends[0]], strict=True) if at == i]
+            apart = None
+            if i != main:
+                apart = f"shares nothing with {roots[main][0]}; forms a group of its own, on the clock of {root[0]}"
+            found |= _solve_island(root, island, own, apart)
+    return found
+
+
+def _order(edge: ClockEdge) -> tuple[object, ...]:
+    """The same for every order of the edges, and next to the same for every direction."""
+    ends = sorted((edge.reference, edge.moving))
+    return (*ends, edge.evidence, edge.confidence, edge.reference, edge.map.offset, edge.map.drift, *edge.cov.flat)
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    clocks: Clocks
+    normal: Normal
+    kept: Mask
+
+
+def _solve_island(
+    root: Node, island: list[Node], edges: list[ClockEdge], apart: str | None
+) -> dict[Node, ClockEstimate]:
+    nodes = [root, *(node for node in island if node != root)]
+    c = Comparisons.of(edges, {node: k for k, node in enumerate(nodes)})
+    names = sorted({e.evidence for e in edges})
+    kinds = np.array([names.index(e.evidence) for e in edges])
+    tested = in_loops(c)
+    solution = _repaired(c, kinds, tested, _settled(c, _start(c)))
+    trust = trusted(c, solution.kept, kinds, tested)
+    weighed = weigh(c, solution.clocks, solution.kept, trust, below=_NEGLIGIBLE)
+    return _read_out(nodes, edges, c, solution, trust, weighed, apart)
+
+
+def _start(c: Comparisons) -> Clocks:
+    """Least absolute misses, each in units of its own bar; then the bar falls to one."""
+    count = int(c.ends.max()) + 1
+    clocks = along(cheapest_tree(count, c.ends, -c.confidence), c)
+    clocks, _ = adjust(c, clocks, np.ones(c.ends.shape[1], bool), steps=2)
+    missed = bars_missed(c, clocks)
+    if missed.max() <= 1.0:
+        return clocks  # nothing is wrong
+    share = np.maximum(c.confidence, 0.05)
+    for _ in range(20):
+        # Below a tenth of the bar as of least squares, so that the weights stay finite.
+        clocks = _reweighted(c, clocks, share / np.maximum(missed, 0.1))
+        before, missed = missed, bars_missed(c, clocks)
+        if np.all(np.abs(missed - before) < 0.05 * np.maximum(missed, 1.0)):
+            break
+    level = float(np.clip(missed.max(), 1.0, 20.0))
     while True:
-        for _ in range(3):
-            state, normal = _step(nodes, index, state, edges, whiten, weights)
-        misses = np.array([_miss(e, state) for e in edges]) / bars
+        clocks = _at_level(c, clocks, level)
         if level <= 1.0:
+            return clocks
+        level = max(level / 1.4, 1.0)
+
+
+def _at_level(c: Comparisons, clocks: Clocks, level: float) -> Clocks:
+    """Geman and McClure's weights at one step of the graduation (Yang et al. 2020, eq. 12)."""
+    weight = 1 / (1 + (bars_missed(c, clocks) / level) ** 2) ** 2
+    return _reweighted(c, clocks, weight * np.maximum(c.confidence, 0.05))
+
+
+def _reweighted(c: Comparisons, clocks: Clocks, weight: F64) -> Clocks:
+    # Nothing is let go entirely: every node must keep a place.
+    weight = np.maximum(weight / weight.max(), 1e-9)
+    return step(c, clocks, weight / c.bar**2, weight / c.rate_bar**2)[0]
+
+
+def _settled(c: Comparisons, clocks: Clocks) -> _Solution:
+    """The least squares answer near a first one, and what it rests on."""
+    kept = bars_missed(c, clocks) <= 1.0
+    for _ in range(8):
+        clocks, kept = _joined(c, clocks, kept)
+        clocks, normal = adjust(c, clocks, kept)
+        missed = misfit(c, clocks)
+        # A precise comparison may lie beyond its bar only because its ends are not known better.
+        slack, rate_slack = np.zeros(len(kept)), np.zeros(len(kept))
+        out = np.flatnonzero(~kept)
+        if len(out):
+            time, rate = normal.variances(c.ends[:, out], missed.at[out])
+            slack[out], rate_slack[out] = SIGMAS**2 * time, SIGMAS**2 * rate
+        now = np.hypot(
+            missed.time / np.sqrt(c.bar**2 + slack), missed.rate / np.sqrt(c.rate_bar**2 + rate_slack)
+        ) <= 1.0  # fmt: skip
+        if np.array_equal(now, kept):
             break
-        # Truncated least squares seen through a smooth bar (GNC-TLS, eq. 12-14).
-        weights = np.clip((level / np.maximum(misses, 1e-12)) ** 2, 0, 1) ** 2
-        weights *= np.array([0.05 + 0.95 * e.confidence for e in edges])
-        level = max(level / 1.4, 1.0) if level > 1.0001 else 1.0
-    kept = misses <= 1.0
-    if not _spans(root, island, [e for e, k in zip(edges, kept, strict=True) if k]):
-        # What holds the island together must stay, even where a loop contradicts it.
-        kept |= _backbone(root, edges, misses)
-    for _ in range(4):
-        state, normal = _step(nodes, index, state, edges, whiten, kept.astype(float))
-    return _read_out(root, nodes, index, state, normal, edges, whiten, kept)
+        kept = now
+    else:
+        clocks, kept = _joined(c, clocks, kept)
+        clocks, normal = adjust(c, clocks, kept)
+    return _Solution(clocks, normal, kept)
 
 
-def _tree(root: Node, island: set[Node], edges: list[ClockEdge]) -> dict[Node, ClockMap]:
-    """A first answer along the most trustworthy tree (Prim's algorithm)."""
-    state = {root: ClockMap()}
-    while len(state) < len(island):
-        best: tuple[tuple[float, float], Node, ClockMap] | None = None
-        for e in edges:
-            if (e.reference in state) == (e.moving in state):
-                continue
-            trust = (e.confidence, -float(e.cov[0, 0]))
-            if best is None or trust > best[0]:
-                if e.reference in state:
-                    best = (trust, e.moving, state[e.reference] @ e.map)
-                else:
-                    best = (trust, e.reference, state[e.moving] @ e.map.inverse())
-        if best is None:
+def _joined(c: Comparisons, clocks: Clocks, kept: Mask) -> tuple[Clocks, Mask]:
+    """What came off is placed by its most trusted comparison: it must stay, even where a loop contradicts it."""
+    count = len(clocks.offset)
+    part = components(count, c.ends[:, kept])
+    while part.max() > 0:
+        missed = bars_missed(c, clocks)
+        # Only what leads to the root's part, so that one side stays where it is.
+        a, b = part[c.ends]
+        across = np.flatnonzero((a == 0) != (b == 0))
+        k = int(across[np.lexsort((missed[across], -c.confidence[across]))[0]])
+        outer = int(max(a[k], b[k]))
+        clocks = clocks.moved(part == outer, moving_by(c, clocks, k, bool(b[k] == outer)))
+        kept = kept.copy()
+        kept[k] = True
+        part[part == outer] = 0
+        part = np.unique(part, return_inverse=True)[1]
+    return clocks, kept
+
+
+def _repaired(c: Comparisons, kinds: NDArray[np.int64], tested: Mask, solution: _Solution) -> _Solution:
+    """Places anew what fits better elsewhere, until nothing does."""
+    for _ in range(2 * len(solution.clocks.offset)):
+        trust = trusted(c, solution.kept, kinds, tested)
+        rivals = [r for w in weigh(c, solution.clocks, solution.kept, trust, below=0.0) for r in w.rivals if r.odds < 0]
+        if not rivals:
             break
-        state[best[1]] = best[2]
-    return state
+        rivals.sort(key=lambda r: (r.odds, r.edge))
+        # All that do not touch each other at once; if that makes it worse, one at a time, the clearest first.
+        for tried in (_disjoint(c, rivals), *([r] for r in rivals[:_TRIES])):
+            clocks = solution.clocks
+            for rival in tried:
+                clocks = clocks.moved(rival.moves, rival.by(c, solution.clocks))
+            for _ in range(3):
+                clocks = _at_level(c, clocks, 1.0)
+            better = _settled(c, clocks)
+            if improves(c, trust, solution.clocks, better.clocks):
+                solution = better
+                break
+        else:
+            break
+    return solution
 
 
-def _whitener(cov: F64) -> F64:
-    """W with W cov W^T = 1; drift is scaled first, since its square is near the smallest float64 differences."""
-    scale = np.array([1.0, 1e-6])
-    scaled = cov / np.outer(scale, scale) + np.diag([1e-18, 1e-12])
-    inverse: F64 = np.linalg.inv(np.linalg.cholesky(scaled)) / scale
-    return inverse
+_TRIES = 8
 
 
-def _residual(edge: ClockEdge, state: Mapping[Node, ClockMap]) -> F64:
-    """(offset, log rate) by which the nodes miss the edge."""
-    reference, moving = state[edge.reference], state[edge.moving]
-    return np.array(
-        [
-            moving.offset - reference.offset - (1 + reference.drift) * edge.map.offset,
-            np.log1p(moving.drift) - np.log1p(reference.drift) - np.log1p(edge.map.drift),
-        ]
-    )
-
-
-def _centre(edge: ClockEdge) -> float:
-    """Moving time at which the edge is most certain: there offset and drift are uncorrelated."""
-    return float(-edge.cov[0, 1] / edge.cov[1, 1]) if edge.cov[1, 1] > 0 else 0.0
-
-
-def _miss(edge: ClockEdge, state: Mapping[Node, ClockMap]) -> float:
-    """Seconds by which the nodes miss the edge where it is most certain."""
-    offset, rate = _residual(edge, state)
-    return abs(float(offset + rate * _centre(edge)))
-
-
-def _bar(edge: ClockEdge) -> float:
-    at = _centre(edge)
-    variance = edge.cov[0, 0] + 2 * at * edge.cov[0, 1] + at * at * edge.cov[1, 1]
-    return max(_TOLERANCE, _SIGMAS * float(np.sqrt(max(variance, 0.0))))
-
-
-def _step(
-    nodes: list[Node],
-    index: Mapping[Node, int],
-    state: dict[Node, ClockMap],
-    edges: list[ClockEdge],
-    whiten: list[F64],
-    weights: F64,
-) -> tuple[dict[Node, ClockMap], F64]:
-    """One Gauss-Newton step; returns the new state and the normal matrix over (offset, log rate)."""
-    n = 2 * len(nodes)
-    normal, right = np.zeros((n, n)), np.zeros(n)
-    for e, w, weight in zip(edges, whiten, weights, strict=True):
-        if weight <= 1e-9:
-            continue
-        rows = np.zeros((2, n))
-        if e.moving in index:
-            rows[:, 2 * index[e.moving] : 2 * index[e.moving] + 2] = np.eye(2)
-        if e.reference in index:
-            rate = 1 + state[e.reference].drift
-            rows[:, 2 * index[e.reference] : 2 * index[e.reference] + 2] = [[-1.0, -rate * e.map.offset], [0.0, -1.0]]
-        rows = w @ rows
-        normal += weight * rows.T @ rows
-        right -= weight * rows.T @ (w @ _residual(e, state))
-    # Drift counts in ppm inside the solve, so that the matrix is well conditioned.
-    scale = np.tile([1.0, 1e-6], len(nodes))
-    change = scale * np.linalg.lstsq(normal * np.outer(scale, scale), right * scale, rcond=1e-15)[0]
-    new = dict(state)
-    for node, k in index.items():
-        old = state[node]
-        new[node] = ClockMap(
-            old.offset + float(change[2 * k]), float(np.expm1(np.log1p(old.drift) + change[2 * k + 1]))
-        )
-    return new, normal
-
-
-def _spans(root: Node, island: set[Node], edges: list[ClockEdge]) -> bool:
-    return any(root in found and found == island for found in _islands(edges)) or len(island) == 1
-
-
-def _backbone(root: Node, edges: list[ClockEdge], misses: F64) -> NDArray[np.bool_]:
-    """The tree of smallest misses (Kruskal's algorithm)."""
-    group: dict[Node, Node] = {}
-
-    def find(node: Node) -> Node:
-        while group.get(node, node) != node:
-            node = group[node]
-        return node
-
-    keep = np.zeros(len(edges), bool)
-    for k in np.argsort(misses, kind="stable"):
-        a, b = find(edges[k].reference), find(edges[k].moving)
-        if a != b:
-            group[a] = b
-            keep[k] = True
-    return keep
+def _disjoint(c: Comparisons, rivals: Sequence[Rival]) -> list[Rival]:
+    """Rivals that move nodes no other one moves or leans on."""
+    taken = np.zeros(int(c.ends.max()) + 1, bool)
+    found = []
+    for rival in rivals:
+        ends = c.ends[:, rival.edge]
+        if not (taken & rival.moves).any() and not taken[ends].any():
+            found.append(rival)
+            taken |= rival.moves
+            taken[ends] = True
+    return found
 
 
 def _read_out(
-    root: Node,
     nodes: list[Node],
-    index: Mapping[Node, int],
-    state: Mapping[Node, ClockMap],
-    normal: F64,
     edges: list[ClockEdge],
-    whiten: list[F64],
-    kept: NDArray[np.bool_],
+    c: Comparisons,
+    solution: _Solution,
+    trust: F64,
+    weighed: list[Weighed],
+    apart: str | None,
 ) -> dict[Node, ClockEstimate]:
-    inliers = [(e, w) for e, w, k in zip(edges, whiten, kept, strict=True) if k]
-    scale = np.tile([1.0, 1e-6], len(nodes))
-    cov = np.linalg.pinv(normal * np.outer(scale, scale), rcond=1e-15, hermitian=True) * np.outer(scale, scale)
-    # Loops that close worse than stated widen every interval (the Birge ratio), they never narrow one.
-    freedom = 2 * (len(inliers) - len(nodes))
-    chi2 = sum(float(np.sum((w @ _residual(e, state)) ** 2)) for e, w in inliers)
-    widening = max(1.0, chi2 / freedom) if freedom > 0 else 1.0
-    rejected = [e for e, k in zip(edges, kept, strict=True) if not k]
-    weighed, others_fit = _weigh_contradictions([e for e, _ in inliers], rejected)
-    confidence = _chains(root, weighed)
-    rivals = [_tree(root, {root, *nodes}, fit) for fit in others_fit]
-    found = {
-        root: ClockEstimate("reference", ClockMap(), np.zeros((2, 2)), 1.0, reference=root[0]),
-    }
-    for node in nodes:
-        k = index[node]
-        block = cov[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] * widening
-        rate = 1 + state[node].drift
-        block = block * np.outer([1.0, rate], [1.0, rate])  # from log rate to drift
-        against = [e for e, keep in zip(edges, kept, strict=True) if not keep and node in (e.reference, e.moving)]
-        message = None
-        if against:
-            others = sorted({(e.moving if e.reference == node else e.reference)[0] for e in against})
-            message = f"the direct comparison with {', '.join(others)} disagrees with the others and was left out"
-        evidence = tuple(sorted({e.evidence for e, _ in inliers if node in (e.reference, e.moving)}))
-        sure = confidence.get(node, 0.0)
-        if sure < _SURE:
-            share = (1 - sure) / max(len(rivals), 1)
+    kept = solution.kept
+    clocks, normal, wider = explain(c, solution.clocks, solution.normal, kept)
+    covs = normal.covariances(clocks) * wider
+    inner = np.flatnonzero(kept)
+    sure = best_chains(len(nodes), c.ends[:, inner], settled_trust(c, kept, trust, weighed)[inner])
+    evidence: list[set[str]] = [set() for _ in nodes]
+    against: list[set[str]] = [set() for _ in nodes]
+    for edge, keep, (a, b) in zip(edges, kept, c.ends.T.tolist(), strict=True):
+        if keep:
+            evidence[a].add(edge.evidence)
+            evidence[b].add(edge.evidence)
+        else:
+            against[a].add(edge.moving[0])
+            against[b].add(edge.reference[0])
+    name = nodes[0][0]
+    found = {nodes[0]: ClockEstimate("reference", ClockMap(), np.zeros((2, 2)), 1.0, message=apart, reference=name)}
+    for k, node in enumerate(nodes[1:], 1):
+        kinds = tuple(sorted(evidence[k]))
+        confidence = float(sure[k])
+        if confidence < _SURE:
+            rivals = [r for w in weighed for r in w.rivals if r.moves[k] and r.odds < _LIKELY]
+            if rivals:
+                reason = (
+                    "comparisons with other recordings contradict each other and nothing tells which is wrong; "
+                    "add a recording that more of them heard, or align fewer"
+                )
+            else:
+                reason = "the chain of comparisons that leads to the reference is not sure enough"
+                if not kept.all():
+                    reason += (
+                        f"; nothing confirms all of it, and {int((~kept).sum())} of {len(kept)} comparisons here "
+                        "contradict the others"
+                    )
             found[node] = ClockEstimate(
                 "ambiguous",
-                confidence=sure,
-                candidates=(
-                    Candidate(state[node].offset, state[node].drift, sure),
-                    *(Candidate(other[node].offset, other[node].drift, share) for other in rivals if node in other),
-                ),
-                message="comparisons with other recordings contradict each other and nothing tells which is wrong; "
-                "add a recording that more of them heard, or align fewer"
-                if rivals
-                else "the chain of comparisons that leads to the reference is not sure enough",
-                evidence=evidence,
-                reference=root[0],
+                confidence=confidence,
+                candidates=_candidates(c, solution.clocks, k, confidence, rivals),
+                message=_both(apart, reason),
+                evidence=kinds,
+                reference=name,
             )
             continue
+        left_out = (
+            f"the direct comparison with {', '.join(sorted(against[k]))} disagrees with the others and was left out"
+            if against[k]
+            else None
+        )
         found[node] = ClockEstimate(
             "aligned",
-            state[node],
-            block,
-            confidence.get(node, 0.0),
-            message=message,
-            evidence=evidence,
-            reference=root[0],
+            clocks.map(k),
+            covs[k],
+            confidence,
+            message=_both(apart, left_out),
+            evidence=kinds,
+            reference=name,
         )
     return found
 
 
-def _weigh_contradictions(
-    kept: list[ClockEdge], rejected: list[ClockEdge]
-) -> tuple[list[ClockEdge], list[list[ClockEdge]]]:
-    """Edges with the confidence that contradictions leave them, and the sets of edges that fit as well.
-
-    Where an edge was rejected and only one chain of kept edges speaks against it, any link of that chain may be
-    the wrong one instead: Bayes' rule on the stated confidences.
-    """
-    found, others = list(kept), []
-    for wrong in rejected:
-        if not _joined(wrong.reference, wrong.moving, kept):
-            continue
-        for k, e in enumerate(kept):
-            rest = [other for j, other in enumerate(kept) if j != k]
-            if not _joined(wrong.reference, wrong.moving, rest):
-                for_it = e.confidence * (1 - wrong.confidence)
-                against = (1 - e.confidence) * wrong.confidence
-                share = (for_it + 1e-6) / (for_it + against + 2e-6)
-                found[k] = replace(found[k], confidence=min(found[k].confidence, share))
-                if share < _SURE:
-                    others.append([*rest, wrong])
-    return found, others
+def _both(apart: str | None, message: str | None) -> str | None:
+    return "; ".join(filter(None, (apart, message))) or None
 
 
-def _joined(a: Node, b: Node, edges: list[ClockEdge]) -> bool:
-    return any(a in island and b in island for island in _islands(edges))
+_MOST = 4  # other places that are told
 
 
-def _chains(root: Node, edges: list[ClockEdge]) -> dict[Node, float]:
-    """Confidence of every node: that of its most trustworthy chain of edges to the root (Dijkstra)."""
-    best, done = {root: 1.0}, set[Node]()
-    while len(done) < len(best):
-        node = max((n for n in best if n not in done), key=lambda n: (best[n], n))
-        done.add(node)
-        for e in edges:
-            if node in (e.reference, e.moving):
-                other = e.moving if e.reference == node else e.reference
-                best[other] = max(best.get(other, 0.0), best[node] * e.confidence)
-    return best
+def _candidates(
+    c: Comparisons, clocks: Clocks, node: int, confidence: float, rivals: Sequence[Rival]
+) -> tuple[Candidate, ...]:
+    """The place of a node and, of what the others fit, the likeliest, sharing the doubt."""
+    likeliest = {r.edge: r for r in sorted(rivals, key=lambda r: -r.odds)}
+    ranked = sorted(likeliest.values(), key=lambda r: (r.odds, r.edge))[:_MOST]
+    weight = np.exp(-np.clip([r.odds for r in ranked], -50, 50))
+    shares = (1 - confidence) * weight / weight.sum() if ranked else weight
+    first = clocks.map(node)
+    others = [r.by(c, clocks) @ first for r in ranked]
+    return (
+        Candidate(first.offset, first.drift, confidence),
+        *(Candidate(m.offset, m.drift, float(s)) for m, s in zip(others, shares, strict=True)),
+    )
