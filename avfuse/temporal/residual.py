@@ -120,7 +120,9 @@ def residual_over_time(
         length = min(window, high - low)
         for first, last in pairwise(np.linspace(low, high, count + 1)):
             start = _liveliest(reference, moving, line, first, last, length)
-            evidence = gather(reference, moving, line, [(round(start * RATE), max(round(length * RATE), FRAME + 3 * HOP))])
+            evidence = gather(
+                reference, moving, line, [(round(start * RATE), max(round(length * RATE), FRAME + 3 * HOP))]
+            )
             whole.append(evidence.spectra.sum(axis=0))
             apart.append(evidence.null.sum(axis=1))
             # Kept rather than their spectra: an hour of windows is small this way.
