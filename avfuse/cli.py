@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,14 +114,20 @@ def align(
     as_json: AsJson = False,
     render: Annotated[Path | None, typer.Option(metavar="DIR", help="Write every recording, aligned.")] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the timeline: .png, .svg, .pdf.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the HTML page that explains it.")] = None,
 ) -> int:
     """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
-    for out, others in ((output, files), (picture, files)):
-        if out is not None:
-            check_spares(out, others)
-            check_writable(out)
-    if output is not None and picture is not None and os.path.realpath(output) == os.path.realpath(picture):
-        raise WriteError(f"{picture}: is given both for the alignment and for the picture; choose two names")
+    outputs = [
+        (out, what)
+        for out, what in ((output, "alignment"), (picture, "picture"), (report, "report"))
+        if out is not None
+    ]
+    for out, _ in outputs:
+        check_spares(out, files)
+        check_writable(out)
+    for (one, first), (other, second) in combinations(outputs, 2):
+        if os.path.realpath(one) == os.path.realpath(other):
+            raise WriteError(f"{other}: is given both for the {first} and for the {second}; choose two names")
     if render is not None:
         check_folder(render)
     if picture is not None:
@@ -139,6 +146,8 @@ def align(
         alignment.picture(picture)
     if render is not None:
         _render(alignment, render)
+    if report is not None:
+        _report(alignment, report)
     with _printing():
         if as_json:
             _print_json(alignment.to_json())
@@ -172,6 +181,27 @@ def render(
     timeline = "intersection" if intersection else "union"
     _render(loaded, output, timeline=timeline, reencode=reencode, best_sound=best_sound)
     return _code(loaded)
+
+
+@app.command(name="report")
+def report_command(
+    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="An alignment.json by `avfuse align -o`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The HTML page to write.")],
+) -> int:
+    """Write one HTML page that explains an alignment: timeline, evidence measured again, sounds to listen to."""
+    from avfuse.alignment import load_alignment
+
+    loaded = load_alignment(alignment)
+    check_spares(output, [alignment, *loaded.sources])
+    check_writable(output)
+    _report(loaded, output)
+    return _code(loaded)
+
+
+def _report(alignment: Alignment, path: Path) -> None:
+    with _progress() as progress:
+        alignment.report(path, progress=progress)
+    _say(f"wrote {path}")
 
 
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:

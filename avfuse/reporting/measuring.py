@@ -225,4 +225,4 @@ def _levels(heard: Heard) -> NDArray[np.float32]:
         step = max(1, len(part) // (5 * FRAME_RATE))
         found[k] = part[::step].astype(np.float32).mean()
     low, high = np.quantile(found, [0.02, 0.98])
-    return np.clip((found - low) / max(float(high - low), 1.0), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((found - low) / max(float(high - low), 1.0), 0.0, 1.0), np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -81,10 +82,10 @@ def encode(samples: F32) -> str:
     with av.open(buffer, "w", format=container) as out:
         # Two ears that differ: joint stereo would let one be heard in the other.
         options = {"joint_stereo": "0"} if codec == "libmp3lame" else {}
-        stream = out.add_stream(codec, rate=RATE, layout="stereo", options=options)
+        stream: Any = out.add_stream(codec, rate=RATE, layout="stereo", options=options)
         if codec == "libmp3lame":
             stream.bit_rate = _BIT_RATE
-        values = samples if layout == "fltp" else np.round(samples.T.reshape(1, -1) * 32767).astype(np.int16)
+        values: Any = samples if layout == "fltp" else np.round(samples.T.reshape(1, -1) * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format=layout, layout="stereo")
         frame.sample_rate = RATE
         fifo = av.AudioFifo()
