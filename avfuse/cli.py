@@ -192,7 +192,9 @@ def report_command(
     from avfuse.alignment import load_alignment
 
     loaded = load_alignment(alignment)
-    check_spares(output, [alignment, *loaded.sources])
+    if os.path.realpath(output) == os.path.realpath(alignment):
+        raise WriteError(f"{output}: is the alignment itself; choose another name to write to")
+    check_spares(output, loaded.sources)
     check_writable(output)
     _report(loaded, output)
     return _code(loaded)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from avfuse.alignment import Alignment, Candidate, ClockEstimate
 from avfuse.clock import ClockMap, PiecewiseClock
 from avfuse.errors import AvfuseError
-from avfuse.reporting.snippets import BYTES_PER_SECOND, Snippet, aligned_snippet, unaligned_snippet
+from avfuse.reporting.snippets import Snippet, aligned_snippet, bytes_per_second, unaligned_snippet
 from avfuse.temporal.hearing import FRAME_RATE, Heard, hear
 from avfuse.temporal.residual import Residual, residual_over_time
 from avfuse.temporal.sound import nothing_to_hear
@@ -81,7 +81,7 @@ def measure(alignment: Alignment, progress: Progress | None = None) -> Evidence:
         if estimate.clock is not None and name in heard
     }
     partners = {name: _partner(name, alignment, clocks, heard) for name in clocks}
-    seconds, lucky = _snippets_that_fit(alignment, [n for n, p in partners.items() if p is not None])
+    seconds, lucky = snippets_that_fit(alignment, [n for n, p in partners.items() if p is not None])
     measured, answers = {}, {}
     for k, (name, estimate) in enumerate(alignment.clocks.items()):
         tell(0.7 + 0.3 * k / len(alignment.clocks), f"comparing {name}")
@@ -141,12 +141,12 @@ def _extent(clock: Clock, heard: Heard) -> tuple[float, float]:
     return float(clock(first)), float(clock(last))
 
 
-def _snippets_that_fit(alignment: Alignment, measured: list[str]) -> tuple[float, set[str]]:
+def snippets_that_fit(alignment: Alignment, measured: list[str]) -> tuple[float, set[str]]:
     """Seconds of each snippet, and the recordings that get some: doubtful ones first."""
     doubtful = [name for name, e in alignment.clocks.items() if e.status == "ambiguous"]
-    seconds = _BUDGET / BYTES_PER_SECOND / max(_ANSWERS * len(doubtful) + 2 * len(measured), 1)
+    seconds = _BUDGET / bytes_per_second() / max(_ANSWERS * len(doubtful) + 2 * len(measured), 1)
     length = float(np.clip(seconds, _SHORTEST, _LONGEST))
-    most = int(_BUDGET / (BYTES_PER_SECOND * length))
+    most = int(_BUDGET / (bytes_per_second() * length) + 1e-6)
     chosen: set[str] = set()
     for name in (*doubtful, *measured):
         most -= _ANSWERS if name in doubtful else 2

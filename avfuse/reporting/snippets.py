@@ -16,9 +16,8 @@ from avfuse.temporal.hearing import RATE, Heard
 
 F32 = NDArray[np.float32]
 
-BYTES_PER_SECOND = 8200  # of MP3 at 48 kbit/s as base64
-# MP3 is what every browser plays; FLAC is what every FFmpeg can write.
-_CODECS = (("libmp3lame", "mp3", "audio/mpeg", "fltp"), ("flac", "flac", "audio/flac", "s16"))
+# MP3 is what every browser plays; FLAC is what every FFmpeg can write. The last: bytes a second as base64, at most.
+_CODECS = (("libmp3lame", "mp3", "audio/mpeg", "fltp", 8200), ("flac", "flac", "audio/flac", "s16", 86000))
 _BIT_RATE = 48000
 _COLUMNS = 240
 _LEVEL, _CEILING, _MOST = 0.1, 0.89, 300.0  # RMS aimed at, highest sample, highest gain
@@ -75,9 +74,18 @@ def _levelled(samples: F32) -> F32:
     return np.asarray(samples * gain * ramp * ramp[::-1], np.float32)
 
 
+def _codec() -> tuple[str, str, str, str, int]:
+    return next(c for c in _CODECS if c[0] in av.codecs_available)
+
+
+def bytes_per_second() -> int:
+    """What a second of a snippet adds to the page, at most."""
+    return _codec()[-1]
+
+
 def encode(samples: F32) -> str:
     """`(2, n)` samples at RATE as a data URI that browsers play."""
-    codec, container, mime, layout = next(c for c in _CODECS if c[0] in av.codecs_available)
+    codec, container, mime, layout, _ = _codec()
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as out:
         # Two ears that differ: joint stereo would let one be heard in the other.
