@@ -7,6 +7,7 @@ alignment.json says whether that file still fits its recordings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from avfuse.temporal.sound import nothing_to_hear
 Clock = ClockMap | PiecewiseClock
 Progress = Callable[[float, str], None]
 
+_LISTENING = 0.7  # share of the work that reading usually is
 _ENOUGH = 2.0  # seconds of overlap with the reference that are compared rather than a longer one with another
 _BUDGET = 1.5e6  # bytes that all snippets may have together
 _LONGEST, _SHORTEST = 5.0, 2.0  # seconds of a snippet
@@ -68,12 +70,14 @@ def measure(alignment: Alignment, progress: Progress | None = None) -> Evidence:
     heard: dict[str, Heard] = {}
     silent: dict[str, str] = {}
     shift: dict[str, ClockMap] = {}
-    for k, name in enumerate(alignment.clocks):
-        tell(0.7 * k / len(alignment.clocks), f"listening to {name}")
-        try:
-            heard[name], shift[name] = _listen(alignment, name)
-        except AvfuseError as error:
-            silent[name] = str(error)
+    with ThreadPoolExecutor(2) as pool:
+        names = list(alignment.clocks)
+        for k, (name, found) in enumerate(zip(names, pool.map(lambda n: _listen(alignment, n), names), strict=True)):
+            if isinstance(found, str):
+                silent[name] = found
+            else:
+                heard[name], shift[name] = found
+            tell(_LISTENING * (k + 1) / len(names), f"heard {name}")
     # The clock of the stream that is listened to: a stream may be corrected inside its recording.
     clocks = {
         name: estimate.clock @ shift[name]
@@ -84,7 +88,7 @@ def measure(alignment: Alignment, progress: Progress | None = None) -> Evidence:
     seconds, lucky = snippets_that_fit(alignment, [n for n, p in partners.items() if p is not None])
     measured, answers = {}, {}
     for k, (name, estimate) in enumerate(alignment.clocks.items()):
-        tell(0.7 + 0.3 * k / len(alignment.clocks), f"comparing {name}")
+        tell(_LISTENING + (1 - _LISTENING) * k / len(alignment.clocks), f"comparing {name}")
         length = seconds if name in lucky else 0.0
         other = partners.get(name)
         if other is not None:
@@ -96,22 +100,22 @@ def measure(alignment: Alignment, progress: Progress | None = None) -> Evidence:
     return Evidence({n: _levels(h) for n, h in heard.items()}, silent, measured, answers)
 
 
-def _listen(alignment: Alignment, name: str) -> tuple[Heard, ClockMap]:
-    """The first sound stream that holds anything, or the first one, and its correction inside the recording."""
-    recording = alignment.recording(name)
-    sounds = recording.of_kind("sound")
-    if not sounds:
-        kinds = ", ".join(s.kind for s in recording.streams) or "no streams"
-        raise AvfuseError(f"it has no sound (only {kinds})")
+def _listen(alignment: Alignment, name: str) -> tuple[Heard, ClockMap] | str:
+    """The first sound stream that holds anything, or the first one, and its correction inside the recording; or why
+    it cannot be heard."""
     corrections = alignment.facts[name].streams if name in alignment.facts else {}
     first: tuple[Heard, ClockMap] | None = None
-    for stream in sounds:
-        found = hear(stream), ClockMap(corrections.get(stream.name, 0.0))
-        if nothing_to_hear(found[0]) is None:
-            return found
-        first = first or found
-    assert first is not None  # there is a sound
-    return first
+    try:
+        recording = alignment.recording(name)
+        for stream in recording.of_kind("sound"):
+            found = hear(stream), ClockMap(corrections.get(stream.name, 0.0))
+            if nothing_to_hear(found[0]) is None:
+                return found
+            first = first or found
+    except AvfuseError as error:
+        return str(error)
+    kinds = ", ".join(s.kind for s in recording.streams) or "no streams"
+    return first or f"it has no sound (only {kinds})"
 
 
 def _partner(name: str, alignment: Alignment, clocks: Mapping[str, Clock], heard: Mapping[str, Heard]) -> str | None:

@@ -30,6 +30,10 @@ from avfuse.reporting.panels import Panel, Row, panels_of, tick_step
 from avfuse.reporting.snippets import Snippet
 from avfuse.reporting.text import format_clock, format_confidence, format_duration, format_offset, format_ppm
 
+_NAME = 15.0  # rem; longer names are wrapped
+_WRAPPED = 48  # characters that two lines take; longer names are cut in the timeline
+_ALIKE = 0.02  # seconds that nobody hears between two ears
+
 _SCRIPT = """
 for (const sound of document.querySelectorAll("audio")) {
   const head = sound.closest("figure").querySelector(".head"), width = +head.dataset.width;
@@ -81,6 +85,7 @@ def _content(alignment: Alignment, evidence: Evidence) -> dict[str, Any]:
         "summary": words.summary(alignment),
         "counts": _counts(alignment),
         "attention": [card for card in cards if card.needs],
+        "name_width": min(0.6 * max(len(words.shown(name)) for name in alignment.clocks) + 0.4, _NAME),
         "panels": [_panel(panel, alignment, evidence, anchors) for panel in panels],
         "cards": cards,
         "unheard": len(evidence.silent) == len(alignment.clocks),
@@ -120,6 +125,7 @@ class _Bar:
 @dataclass(frozen=True)
 class _Row:
     name: str
+    cut: str
     anchor: str
     kind: str
     title: str
@@ -148,7 +154,10 @@ def _panel(panel: Panel, alignment: Alignment, evidence: Evidence, anchors: dict
         return round(100 * (time - first) / length, 3)
 
     long = length > 120
-    tell = format_clock if long else (lambda time: f"{time:.1f} s")
+
+    def tell(time: float) -> str:
+        return words.moment(time, long)
+
     rows = [_timeline_row(row, alignment, evidence, anchors, across, tell) for row in panel.rows]
     step = tick_step(length)
     ticks = [
@@ -203,11 +212,20 @@ def _timeline_row(
     if row.kind == "refused":
         spoken = f"lasts {format_duration(lasts)}, no place"
     else:
-        spoken = " or ".join(f"from {tell(b.first)} to {tell(b.last)}" for b in row.bars)
-    detail = "; ".join([row.detail, *(words.shown(g[2]) for g in gaps)]) if row.detail else ""
-    if row.kind == "refused":
-        detail = row.detail
-    return _Row(words.shown(row.name), anchors[row.name], row.kind, row.title, words.shown(detail), spoken, bars, gaps)
+        either = " or " if row.kind == "ambiguous" else " and "
+        spoken = either.join(f"from {tell(b.first)} to {tell(b.last)}" for b in row.bars)
+    name = words.shown(row.name)
+    return _Row(
+        name=name,
+        cut=words.shortened(name, _WRAPPED),
+        anchor=anchors[row.name],
+        kind=row.kind,
+        title=row.title,
+        detail="; ".join([words.shown(row.detail), *(gap[2] for gap in gaps)]),
+        spoken=spoken,
+        bars=bars,
+        gaps=gaps,
+    )
 
 
 def _cover(rows: list[Row]) -> list[tuple[float, float, int]]:
@@ -256,6 +274,7 @@ class _Card:
     """Everything the page says of one recording."""
 
     name: str
+    short: str
     anchor: str
     kind: str
     status: str
@@ -277,6 +296,7 @@ class _Card:
     figures: list[_Figure]
     sounds: list[_Sound]
     ears: tuple[str, str]
+    alike: bool
     answers: list[_Answer]
     advice: list[str]
 
@@ -301,6 +321,9 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
     if measured is not None:
         std = _joint_std(name, measured.against, alignment)
         verdict, verdict_text = words.verdict(measured.residual, std, lasts)
+    for k, answer in enumerate(answers):
+        if answer.measured is not None and answer.measured.residual is not None:
+            figures.append(_agreement(f"Answer {k + 1}", name, answer.measured, f"{anchor}-{k}"))
     if estimate.status == "aligned":
         figures = _figures(name, estimate, measured, lasts, anchor, root)
     needs = ""
@@ -310,10 +333,11 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
         needs = verdict_text
     elif island and estimate.status == "reference":
         others = [n for n, e in alignment.clocks.items() if e.reference == root and n != name]
-        needs = f"shares nothing with {alignment.reference}; forms an island with {', '.join(others)}"
+        needs = f"shares nothing with {alignment.reference}; forms an island with {' and '.join(others)}"
     against = words.shown(measured.against if measured else alignment.reference)
     return _Card(
         name=words.shown(name),
+        short=words.shortened(words.shown(name)),
         anchor=anchor,
         kind=kind,
         status=status,
@@ -335,6 +359,7 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
         figures=figures,
         sounds=_sounds(measured, answers, against, words.shown(name)),
         ears=(against, words.shown(name)),
+        alike=_alike(measured),
         answers=_answers(estimate, answers),
         advice=words.advice(name, alignment),
     )
@@ -347,8 +372,7 @@ def _extent(estimate: ClockEstimate, lasts: float, long: bool) -> str:
     if estimate.status != "reference":
         first = min(float(s.map(s.start)) for s in estimate.segments)
         last = max(float(s.map(s.end)) for s in estimate.segments)
-    tell = format_clock if long else (lambda time: f"{time:.1f} s")
-    return f"{tell(first)} to {tell(last)}"
+    return f"{words.moment(first, long)} to {words.moment(last, long)}"
 
 
 def _place(estimate: ClockEstimate) -> str:
@@ -375,6 +399,13 @@ def _joint_std(name: str, against: str, alignment: Alignment) -> float:
     return float(sum(std**2 for std in stds) ** 0.5)
 
 
+def _agreement(heading: str, name: str, measured: Measured, key: str) -> _Figure:
+    assert measured.residual is not None
+    caption = words.peaks(measured.residual)
+    title = f"Correlation of {words.shown(name)} with {words.shown(measured.against)} over lag: {heading}"
+    return _Figure(heading, drawing.draw_correlation(measured.residual, key, title, caption), caption)
+
+
 def _figures(
     name: str, estimate: ClockEstimate, measured: Measured | None, lasts: float, anchor: str, root: str
 ) -> list[_Figure]:
@@ -382,12 +413,7 @@ def _figures(
     breaks = words.breaks_of(estimate)
     found = []
     if measured is not None and residual is not None:
-        other = words.shown(measured.against)
-        caption = words.peaks(residual)
-        drawn = drawing.draw_correlation(
-            residual, f"{anchor}-lag", f"Correlation of {words.shown(name)} with {other} over lag", caption
-        )
-        found.append(_Figure("Do the sounds agree there, and only there?", drawn, caption))
+        found.append(_agreement("Do the sounds agree there, and only there?", name, measured, f"{anchor}-lag"))
         clear = int(residual.clear.sum())
         caption = (
             f"Each dot: where {residual.window:.1f} s of sound agree best, against what is stated (0). The band is "
@@ -420,6 +446,14 @@ def _sounds(measured: Measured | None, answers: tuple[Answer, ...], left: str, r
         strips = drawing.draw_strips(s.strips, (left, right), s.label)
         found.append(_Sound(s.label, s.sound, round(s.seconds, 3), strips, caption))
     return found
+
+
+def _alike(measured: Measured | None) -> bool:
+    """Whether nobody hears a difference between before and after."""
+    if measured is None or not measured.snippets:
+        return False
+    before, after = ((s.times[0] - s.times[1]) for s in measured.snippets)
+    return abs(before - after) < _ALIKE
 
 
 def _answers(estimate: ClockEstimate, answers: tuple[Answer, ...]) -> list[_Answer]:

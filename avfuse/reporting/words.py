@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from avfuse.alignment import Alignment, ClockEstimate, format_std
-from avfuse.reporting.text import format_confidence, format_duration, format_offset, format_ppm
+from avfuse.reporting.text import format_clock, format_confidence, format_duration, format_offset, format_ppm
 from avfuse.temporal.residual import CLEAR, REACH, Residual
 
 STATUS = {
@@ -36,6 +36,11 @@ def shown(name: str) -> str:
     return "".join(safe(c) for c in name)
 
 
+def shortened(name: str, most: int = 44) -> str:
+    """Both ends of a long name that is shown already: cameras number their files at the end."""
+    return name if len(name) <= most else f"{name[: most - 13]}…{name[-12:]}"
+
+
 def number(count: int, one: str, many: str | None = None) -> str:
     """1 recording, 2 recordings."""
     return f"{count} {one if count == 1 else many or one + 's'}"
@@ -49,6 +54,11 @@ def amount(seconds: float) -> str:
     scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e3, "ms")) if size * s >= 0.9995), (1e6, "µs"))
     value = size * scale
     return f"{value:.0f} {unit}" if value >= 99.95 else f"{value if value >= 0.01 else 0:.3g} {unit}"
+
+
+def moment(time: float, clock: bool) -> str:
+    """A time on a timeline: 12:05 as on a clock, or 41.2 s."""
+    return format_clock(time) if clock else f"{round(time, 1) + 0.0:.1f} s"  # + 0.0: never -0.0
 
 
 def signed(seconds: float) -> str:
@@ -177,7 +187,10 @@ def verdict(residual: Residual | None, std: float, lasts: float) -> tuple[Verdic
             f"they differ among each other by more than the {amount(allowed)} that is allowed. One line may not hold: "
             "look for a gap or a change of drift in the figures."
         )
-    return "holds", heard + f"they differ from what is stated by {amount(residual.median)} (median). It holds."
+    return "holds", heard + (
+        f"they differ from what is stated by {amount(residual.median)} (median), within the {amount(allowed)} that it "
+        "allows. It holds."
+    )
 
 
 def peaks(residual: Residual) -> str:

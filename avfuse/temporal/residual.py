@@ -28,7 +28,7 @@ CLEAR = 1.5  # times the height of unrelated sound; one window in a million of n
 _WINDOWS = 60
 _WINDOW = 4.0  # seconds
 _SHORTEST = 1.0
-_LOBE = 0.0005  # seconds around the peak that belong to it
+_LOBE = 0.001  # seconds around the peak that are the same answer: the error that a right one may have
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Residual:
 
     @cached_property
     def runner_up(self) -> Peak:
-        """The highest place that is not the peak's own lobe: half a millisecond or more away."""
+        """The highest place that would be another answer: a millisecond or more away."""
         return self._highest(np.abs(self.lags - self.peak.lag) >= _LOBE)
 
     def _highest(self, among: NDArray[np.bool_]) -> Peak:
