@@ -37,6 +37,7 @@ from avfuse.alignment import RecordingFacts, reference_estimate
 from avfuse.reporting import snippets, words
 from avfuse.reporting.measuring import snippets_that_fit
 from avfuse.simulation import Device, dropping_clock, write_media
+from avfuse.temporal.residual import Residual
 
 COV = np.array([[1e-10, 0.0], [0.0, 1e-14]])
 PAUSES = [(6.0, 2.5), (12.0, 4.0)]
@@ -180,9 +181,41 @@ def test_islands_are_compared_within_themselves(page: Path) -> None:
     assert "Confirmed" in card_of("farther", page)
 
 
+def test_no_island_is_compared_with_another(alignment: Alignment, tmp_path: Path) -> None:
+    recordings = {name: r for name, r in alignment.recordings.items() if name != "far"}
+    page = replace(alignment, recordings=recordings).report(tmp_path / "report.html")
+    assert "Compared with" not in card_of("farther", page)
+
+
+def measured(residuals: np.ndarray) -> Residual:
+    lags, times = np.linspace(-0.05, 0.05, 101), np.arange(len(residuals), dtype=float)
+    return Residual(times, residuals, np.full(len(times), 5.0), lags, np.exp(-((1e3 * lags) ** 2)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("residuals", "expected"),
+    [
+        (np.full(20, 2e-4), "holds"),
+        (np.full(20, -2e-3), "doubtful"),
+        (np.linspace(-6e-4, 6e-4, 20), "doubtful"),  # a drift
+        (np.repeat([2e-4, 4e-3], [14, 6]), "doubtful"),  # a jump
+        (np.repeat([2e-4, 4e-3], [19, 1]), "holds"),  # one odd place
+        (np.repeat([2e-4, np.nan], [3, 17]), "holds"),
+        (np.full(20, np.nan), "unknown"),
+    ],
+)
+def test_the_verdict_asks_for_the_middle_the_slope_and_most_places(residuals: np.ndarray, expected: str) -> None:
+    found, sentence = words.verdict(measured(residuals), 1e-5, 20.0)
+    assert found == expected
+    assert words.verdict(measured(residuals), 0.01, 20.0)[0] == ("unknown" if expected == "unknown" else "holds")
+    assert sentence.endswith(".")
+    assert words.verdict(None, 1e-5, 20.0)[0] == "unknown"
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [(ClockMap(0.006), "the sounds agree −6 ms"), (ClockMap(0.0, 4e-4), "differ among each other")],
+    # 1.4 ms from end to end of 18 s: every place alone is within 1 ms of the middle.
+    [(ClockMap(0.006), "the sounds agree −6 ms"), (ClockMap(0.0, 8e-5), "differ among each other")],
 )
 def test_an_alignment_that_does_not_fit_its_recordings_is_called_doubtful(
     alignment: Alignment, tmp_path: Path, wrong: ClockMap, said: str
@@ -409,12 +442,22 @@ def test_it_loads_offline_without_a_complaint_and_shuts_nobody_out(
     assert found == []
 
 
-def test_axe_would_see_a_violation(chromium: Chromium, axe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (("--faint: #55616d", "--faint: #a5b1bd"), "color-contrast"),
+        (("<h1>", '<img src="data:,"><h1>'), "image-alt"),
+        ((' aria-label="', ' data-label="'), "svg-img-alt"),
+    ],
+)
+def test_axe_would_see_a_violation(
+    chromium: Chromium, axe: str, page: Path, tmp_path: Path, change: tuple[str, str], rule: str
+) -> None:
     bad = tmp_path / "bad.html"
-    bad.write_text("<!doctype html><title>x</title><img src='data:,'><p style='color:#eee;background:#fff'>faint")
+    bad.write_text(page.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
     chromium.show(bad)
     chromium.run(axe)
-    assert chromium.run("axe.run().then(r => r.violations.map(v => v.id))")
+    assert rule in chromium.run("axe.run().then(r => r.violations.map(v => v.id))")
 
 
 def test_a_request_or_an_error_would_be_seen(chromium: Chromium, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def amount(seconds: float) -> str:
         return format_duration(size)
     scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e3, "ms")) if size * s >= 0.9995), (1e6, "µs"))
     value = size * scale
-    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value if value >= 0.01 else 0:.3g} {unit}"
+    return f"{value if value >= 0.01 else 0:.3g} {unit}"
 
 
 def moment(time: float, clock: bool) -> str:
