@@ -184,7 +184,9 @@ def test_islands_are_compared_within_themselves(page: Path) -> None:
 def test_no_island_is_compared_with_another(alignment: Alignment, tmp_path: Path) -> None:
     recordings = {name: r for name, r in alignment.recordings.items() if name != "far"}
     page = replace(alignment, recordings=recordings).report(tmp_path / "report.html")
-    assert "Compared with" not in card_of("farther", page)
+    card = card_of("farther", page)
+    assert "Compared with" not in card
+    assert "no other recording that overlaps it could be heard" in card
 
 
 def measured(residuals: np.ndarray) -> Residual:
@@ -254,6 +256,20 @@ def test_a_saved_alignment_is_measured_again_and_missing_files_are_no_fault(
     assert "None of the recordings could be read" in Reader(load_alignment(saved).report(tmp_path / "r.html")).text
 
 
+def test_a_stream_that_is_corrected_inside_its_recording_is_measured_where_it_then_is(
+    alignment: Alignment, tmp_path: Path
+) -> None:
+    names = ("cam", "recorder")
+    late = replace(
+        alignment.clocks["recorder"], clock=alignment.clocks["recorder"].map @ ClockMap(-0.02), span=(0.0, 18.0)
+    )
+    clocks = {"cam": alignment.clocks["cam"], "recorder": late}
+    for corrected, said in (({"sound": 0.02}, "Confirmed"), ({}, "Doubtful")):
+        facts = {n: replace(alignment.facts[n], streams=corrected if n == "recorder" else {}) for n in names}
+        page = replace(alignment, clocks=clocks, facts=facts).report(tmp_path / "report.html")
+        assert said in card_of("recorder", page)
+
+
 def test_equal_input_gives_equal_pages(alignment: Alignment, page: Path, tmp_path: Path) -> None:
     assert alignment.report(tmp_path / "again.html").read_bytes() == page.read_bytes()
 
@@ -273,6 +289,12 @@ def test_a_page_never_replaces_a_recording_and_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == [take]
 
 
+def shorter(recording: Recording) -> Recording:
+    """Long enough for the longest snippets, short enough to be quick."""
+    values = np.asarray(recording["sound"].values)[:, : 10 * 16000]
+    return replace(recording, streams=(Stream.from_samples(values, rate=16000.0),))
+
+
 def test_twelve_recordings_stay_below_3_mb(alignment: Alignment, tmp_path: Path) -> None:
     names = ["cam", *(f"phone-{k}" for k in range(11))]
     old = {name: "cam" if name == "cam" else "recorder" for name in names}
@@ -280,7 +302,7 @@ def test_twelve_recordings_stay_below_3_mb(alignment: Alignment, tmp_path: Path)
         "cam",
         {name: alignment.clocks[old[name]] for name in names},
         facts={name: alignment.facts[old[name]] for name in names},
-        recordings={name: alignment.recordings[old[name]] for name in names},
+        recordings={name: shorter(alignment.recordings[old[name]]) for name in names},
     )
     page = many.report(tmp_path / "report.html")
     assert page.stat().st_size < 3e6
@@ -420,8 +442,7 @@ def axe() -> str:
 @pytest.mark.parametrize(
     ("which", "width", "dark"),
     [
-        ("page", 1280, False), ("page", 1280, True), ("page", 360, False), ("page", 360, True),
-        ("hostile", 1280, False), ("hostile", 360, True),
+        ("page", 1280, False), ("page", 1280, True), ("page", 360, False), ("hostile", 360, True),
     ],
 )  # fmt: skip
 def test_it_loads_offline_without_a_complaint_and_shuts_nobody_out(
@@ -442,22 +463,21 @@ def test_it_loads_offline_without_a_complaint_and_shuts_nobody_out(
     assert found == []
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        (("--faint: #55616d", "--faint: #a5b1bd"), "color-contrast"),
-        (("<h1>", '<img src="data:,"><h1>'), "image-alt"),
-        ((' aria-label="', ' data-label="'), "svg-img-alt"),
-    ],
-)
-def test_axe_would_see_a_violation(
-    chromium: Chromium, axe: str, page: Path, tmp_path: Path, change: tuple[str, str], rule: str
-) -> None:
+def test_axe_would_see_violations(chromium: Chromium, axe: str, page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for good, ill in (
+        ("--faint: #55616d", "--faint: #a5b1bd"),
+        ("<h1>", '<img src="data:,"><h1>'),
+        (' role="img" aria-label=', ' role="img" data-label='),
+    ):
+        assert good in text
+        text = text.replace(good, ill)
     bad = tmp_path / "bad.html"
-    bad.write_text(page.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    bad.write_text(text, encoding="utf-8")
     chromium.show(bad)
     chromium.run(axe)
-    assert rule in chromium.run("axe.run().then(r => r.violations.map(v => v.id))")
+    rules = ["color-contrast", "image-alt", "svg-img-alt"]
+    assert chromium.run(f"axe.run({{runOnly: {rules}}}).then(r => r.violations.map(v => v.id).sort())") == rules
 
 
 def test_a_request_or_an_error_would_be_seen(chromium: Chromium, tmp_path: Path) -> None:
@@ -476,13 +496,13 @@ def test_it_can_be_used_by_keyboard(chromium: Chromium, page: Path) -> None:
     assert chromium.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     chromium.press("Enter")
     assert chromium.run("location.hash") == "#main"
-    reached = set()
-    for _ in range(150):
+    wanted = set(chromium.run("[...document.querySelectorAll('main a')].map(a => a.getAttribute('href'))")) | {"AUDIO"}
+    for _ in range(200):
         chromium.press("Tab")
-        reached.add(chromium.run(focused))
-    wanted = set(chromium.run("[...document.querySelectorAll('main a')].map(a => a.getAttribute('href'))"))
-    assert wanted <= reached
-    assert "AUDIO" in reached
+        wanted.discard(chromium.run(focused))
+        if not wanted:
+            break
+    assert not wanted
 
 
 def test_headings_go_down_one_step_at_a_time(page: Path) -> None:

@@ -24,6 +24,7 @@ F64 = NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 40
+_LABELS = 6  # breaks that are named in a figure; more would cover each other
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,8 @@ def _broken(frame: _Frame, breaks: Sequence[Break]) -> list[Markup]:
         if one.inserted > 0:
             parts.append(frame.box((one.time, one.time + one.inserted), frame.y, "hole"))
         parts.append(frame.upright(one.time, "break"))
+        if len(breaks) > _LABELS:
+            continue
         x = frame.across(one.time)
         side = "end" if x > _WIDTH * 0.6 else "start"
         parts.append(

@@ -32,6 +32,8 @@ from avfuse.reporting.text import format_clock, format_confidence, format_durati
 
 _NAME = 15.0  # rem; longer names are wrapped
 _WRAPPED = 48  # characters that two lines take; longer names are cut in the timeline
+_LANES = 6  # answers that are drawn above each other
+_TOLD = 4  # gaps that are told beside a bar
 _ALIKE = 0.02  # seconds that nobody hears between two ears
 
 _SCRIPT = """
@@ -85,7 +87,7 @@ def _content(alignment: Alignment, evidence: Evidence) -> dict[str, Any]:
         "summary": words.summary(alignment),
         "counts": _counts(alignment),
         "attention": [card for card in cards if card.needs],
-        "name_width": min(0.6 * max(len(words.shown(name)) for name in alignment.clocks) + 0.4, _NAME),
+        "name_width": min(max(0.6 * max(len(words.shown(name)) for name in alignment.clocks) + 0.4, 5.0), _NAME),
         "panels": [_panel(panel, alignment, evidence, anchors) for panel in panels],
         "cards": cards,
         "unheard": len(evidence.silent) == len(alignment.clocks),
@@ -143,7 +145,7 @@ class _Panel:
     rows: list[_Row]
     cover: list[tuple[float, float, int]]
     most: int
-    uncovered: list[str]
+    uncovered: str
 
 
 def _panel(panel: Panel, alignment: Alignment, evidence: Evidence, anchors: dict[str, str]) -> _Panel:
@@ -182,7 +184,7 @@ def _panel(panel: Panel, alignment: Alignment, evidence: Evidence, anchors: dict
         rows,
         [(across(a), across(b) - across(a), n) for a, b, n in cover] if len(placed) > 1 else [],
         max((n for *_, n in cover), default=0),
-        [f"Nobody recorded from {tell(a)} to {tell(b)}." for a, b, n in cover if n == 0],
+        _uncovered([(tell(a), tell(b)) for a, b, n in cover if n == 0]),
     )
 
 
@@ -197,7 +199,7 @@ def _timeline_row(
     levels = evidence.levels.get(row.name)
     lasts = alignment.facts[row.name].duration if row.name in alignment.facts else max(b.end for b in row.bars)
     bars = []
-    for k, bar in enumerate(row.bars):
+    for k, bar in enumerate(row.bars[:_LANES] if row.kind == "ambiguous" else row.bars):
         drawn = Markup("")
         if levels is not None and lasts > 0:
             low, high = (round(len(levels) * t / lasts) for t in (bar.start, bar.end))
@@ -207,8 +209,9 @@ def _timeline_row(
     gaps = []
     breaks = words.breaks_of(alignment.clocks[row.name])
     for before, after, broken in zip(row.bars, row.bars[1:], breaks, strict=False):
-        left, right = sorted((before.last, after.first))
-        gaps.append((across(left), max(across(right) - across(left), 0.25), f"{broken.label} at {tell(before.last)}"))
+        # A clock that jumps back leaves no gap: only the place is marked.
+        width = max(across(after.first) - across(before.last), 0.0)
+        gaps.append((across(before.last), width, f"{broken.label} at {tell(before.last)}"))
     if row.kind == "refused":
         spoken = f"lasts {format_duration(lasts)}, no place"
     else:
@@ -221,7 +224,7 @@ def _timeline_row(
         anchor=anchors[row.name],
         kind=row.kind,
         title=row.title,
-        detail="; ".join([words.shown(row.detail), *(gap[2] for gap in gaps)]),
+        detail="; ".join([words.shown(row.detail), *(gap[2] for gap in gaps[:_TOLD] if len(gaps) <= _TOLD)]),
         spoken=spoken,
         bars=bars,
         gaps=gaps,
@@ -240,6 +243,13 @@ def _cover(rows: list[Row]) -> list[tuple[float, float, int]]:
         else:
             found.append((low, high, count))
     return found
+
+
+def _uncovered(holes: list[tuple[str, str]]) -> str:
+    if not holes:
+        return ""
+    told = ", ".join(f"from {first} to {last}" for first, last in holes[:_TOLD])
+    return f"Nobody recorded {told}" + (f", nor at {len(holes) - _TOLD} more times." if len(holes) > _TOLD else ".")
 
 
 # The recordings
@@ -334,6 +344,9 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
     elif island and estimate.status == "reference":
         others = [n for n, e in alignment.clocks.items() if e.reference == root and n != name]
         needs = f"shares nothing with {alignment.reference}; forms an island with {' and '.join(others)}"
+    alone = ""
+    if estimate.status == "aligned" and measured is None:
+        alone = "no other recording that overlaps it could be heard"
     against = words.shown(measured.against if measured else alignment.reference)
     return _Card(
         name=words.shown(name),
@@ -352,7 +365,7 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
         sentences=words.place(name, estimate, root),
         breaks=[b.sentence(name) for b in words.breaks_of(estimate)],
         message=words.shown((estimate.message or "")[:1].upper() + (estimate.message or "")[1:]),
-        unheard=words.shown(evidence.silent.get(name, "")),
+        unheard=words.shown(evidence.silent.get(name, alone)),
         against=against,
         verdict=verdict if measured else "",
         verdict_text=verdict_text,
@@ -426,7 +439,7 @@ def _figures(
         found.append(_Figure("Does it hold all the time?", drawn, caption))
     caption = (
         f"The line: how far this clock has run off from that of {words.shown(root)} since the start, as stated"
-        + (", with the jumps at its breaks taken out and named" if breaks else "")
+        + (", with the jumps at its breaks taken out" if breaks else "")
         + (". Dots: measured again." if residual is not None else ".")
     )
     drawn = drawing.draw_drift(

@@ -91,10 +91,8 @@ def place(name: str, estimate: ClockEstimate, reference: str) -> list[str]:
     first = estimate.segments[0]
     begins, std = first.offset, estimate.std
     told = format_offset(begins, std)
-    early = "before" if begins < 0 else "after"
-    sentences = [
-        f"{name} was started {amount(begins)} {early} {reference}: its time 0 is {told} s on the clock of {reference}."
-    ]
+    when = f"{amount(begins)} {'before' if begins < 0 else 'after'}" if abs(begins) >= 1e-6 else "at the same moment as"
+    sentences = [f"{name} was started {when} {reference}: its time 0 is {told} s on the clock of {reference}."]
     if math.isfinite(std):
         sentences.append(
             f"In the middle of the recording this is known to ± {format_std(std)} (one standard deviation): 95 times "
