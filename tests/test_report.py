@@ -189,6 +189,21 @@ def test_no_island_is_compared_with_another(alignment: Alignment, tmp_path: Path
     assert "no other recording that overlaps it could be heard" in card
 
 
+def test_who_does_not_meet_the_reference_is_compared_with_whom_it_meets(alignment: Alignment, tmp_path: Path) -> None:
+    def cut(name: str, first: float, last: float) -> Recording:
+        values = np.asarray(alignment.recordings[name]["sound"].values)[:, int(first * 16000) : int(last * 16000)]
+        stream = Stream.from_samples(values, rate=16000.0, start=first)
+        return replace(alignment.recordings[name], streams=(stream,))
+
+    names = ("cam", "recorder", "paused")
+    recordings = {"cam": cut("cam", 0, 5), "recorder": cut("recorder", 8, 18), "paused": alignment.recordings["paused"]}
+    one = replace(alignment, clocks={n: alignment.clocks[n] for n in names}, recordings=recordings)
+    card = card_of("recorder", one.report(tmp_path / "report.html"))
+    assert "Compared with paused" in card
+    assert "Confirmed" in card
+    assert "Left ear, above: paused" in card
+
+
 def measured(residuals: np.ndarray) -> Residual:
     lags, times = np.linspace(-0.05, 0.05, 101), np.arange(len(residuals), dtype=float)
     return Residual(times, residuals, np.full(len(times), 5.0), lags, np.exp(-((1e3 * lags) ** 2)), 1.0)
