@@ -370,7 +370,7 @@ def _card(name: str, alignment: Alignment, evidence: Evidence, anchor: str, long
         verdict=verdict if measured else "",
         verdict_text=verdict_text,
         figures=figures,
-        sounds=_sounds(measured, answers, against, words.shown(name)),
+        sounds=_sounds(measured, answers, (against, words.shown(name)), long),
         ears=(against, words.shown(name)),
         alike=_alike(measured),
         answers=_answers(estimate, answers),
@@ -449,14 +449,14 @@ def _figures(
     return found
 
 
-def _sounds(measured: Measured | None, answers: tuple[Answer, ...], left: str, right: str) -> list[_Sound]:
+def _sounds(measured: Measured | None, answers: tuple[Answer, ...], ears: tuple[str, str], long: bool) -> list[_Sound]:
     snippets: list[Snippet] = list(measured.snippets) if measured else []
     snippets += [s for answer in answers if answer.measured for s in answer.measured.snippets]
     found = []
     for s in snippets:
-        tell = format_clock if max(s.times) > 120 else format_duration
-        caption = f"{left} from {tell(s.times[0])}, {right} from {tell(s.times[1])} of its own time"
-        strips = drawing.draw_strips(s.strips, (left, right), s.label)
+        first, second = (f"{name} from {words.moment(time, long)}" for name, time in zip(ears, s.times, strict=True))
+        caption = f"{first}, {second} of its own time"
+        strips = drawing.draw_strips(s.strips, ears, s.label)
         found.append(_Sound(s.label, s.sound, round(s.seconds, 3), strips, caption))
     return found
 
