@@ -24,7 +24,7 @@ from avfuse.temporal.hearing import RATE, Heard
 F64 = NDArray[np.float64]
 
 REACH = 0.05  # seconds searched on both sides of the stated clock
-CLEAR = 1.5  # times the height of unrelated sound; one window in a million of noise comes that high
+CLEAR = 1.5  # times the height of unrelated sound; one of 576 windows of unrelated simulated sounds came that high
 _WINDOWS = 60
 _WINDOW = 4.0  # seconds
 _SHORTEST = 1.0
