@@ -16,7 +16,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from avfuse._kernels.following import best_path, lag_products
+from avfuse._kernels.tracking import best_path, lag_products
+from avfuse.temporal.bending import bent_lines
 from avfuse.temporal.coarse import Line, lag_points, normalise
 from avfuse.temporal.evidence import FRAME, HOP, gather
 from avfuse.temporal.focus import LAGS, correlation
@@ -61,7 +62,8 @@ class Path:
 class Stretch:
     """A part of the moving sound, from `begin` to `end` seconds, that lies on one line of the reference.
 
-    begin_std, end_std: standard deviations (s) of those places, 0 at the ends of what both heard.
+    begin_std, end_std: standard deviations (s) of those places; 0 at the ends of what both heard, and where only the
+        drift changes.
     """
 
     begin: float
@@ -103,7 +105,19 @@ def follow(a: Heard, b: Heard, line: Line, *, low: float, high: float, smallest:
         end, begin, std = _place(a, b, found[k], found[k + 1], lines)
         found[k] = replace(found[k], end=end, end_std=std)
         found[k + 1] = replace(found[k + 1], begin=begin, begin_std=std)
-    return found
+    return [piece for stretch, p in zip(found, parts, strict=True) for piece in _bent(path, p, stretch)]
+
+
+def _bent(path: Path, part: slice, stretch: Stretch) -> list[Stretch]:
+    """The stretch, or its pieces where its drift changes."""
+    lines = bent_lines(path.times[part], path.lags[part], path.strength[part], stretch.line)
+    if len(lines) == 1:
+        return [stretch]
+    edges = [stretch.begin, *(end for end, _ in lines[:-1]), stretch.end]
+    pieces = [Stretch(begin, end, line) for (begin, end), (_, line) in zip(pairwise(edges), lines, strict=True)]
+    pieces[0] = replace(pieces[0], begin_std=stretch.begin_std)
+    pieces[-1] = replace(pieces[-1], end_std=stretch.end_std)
+    return pieces
 
 
 def _merged(ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
