@@ -1,0 +1,287 @@
+"""Loops of elastic time: dynamic time warping of feature sequences.
+
+Rows are frames of x, columns frames of y. Features lie feature-major, `(dims, frames)` float32, dims a multiple of four
+(zeros added). The local cost of a cell is half the squared distance of the two frames, summed in the order of the
+dimensions in float32, or the distance itself where `rooted`; costs add up in float64.
+
+Steps into a cell, in the order in which equal sums are taken:
+    free      (1, 1), (1, 0), (0, 1)
+    limited   (1, 1), (2, 1), (1, 2)
+each (rows, columns), with its weight of the cost of the cell it leads to. A cell that no step reaches holds infinity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def costs_at(x, y, rows, columns, rooted):
+    """Local costs of the cells (rows[k], columns[k]), `(n,)` float32."""
+    out = np.empty(rows.shape[0], np.float32)
+    for k in range(rows.shape[0]):
+        total = np.float32(0.0)
+        for d in range(x.shape[0]):
+            difference = x[d, rows[k]] - y[d, columns[k]]
+            total += difference * difference
+        out[k] = np.sqrt(total) if rooted else np.float32(0.5) * total
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _add_squares(total, x, y, d, first, other, count):
+    """Add the squared differences of four dimensions along an anti-diagonal."""
+    a0, a1, a2, a3 = (
+        x[d, first : first + count],
+        x[d + 1, first : first + count],
+        x[d + 2, first : first + count],
+        x[d + 3, first : first + count],
+    )
+    b0, b1, b2, b3 = (
+        y[d, other : other + count],
+        y[d + 1, other : other + count],
+        y[d + 2, other : other + count],
+        y[d + 3, other : other + count],
+    )
+    for k in range(count):
+        e0, e1, e2, e3 = a0[k] - b0[k], a1[k] - b1[k], a2[k] - b2[k], a3[k] - b3[k]
+        total[k] = total[k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
+
+
+@njit(cache=True, nogil=True)
+def _finish(total, rooted, count):
+    if rooted:
+        for k in range(count):
+            total[k] = np.sqrt(total[k])
+    else:
+        for k in range(count):
+            total[k] = np.float32(0.5) * total[k]
+
+
+@njit(cache=True, nogil=True)
+def _cheapest(into, cost, first, second, third, weights, count):
+    w0, w1, w2 = weights[0], weights[1], weights[2]
+    for k in range(count):
+        c = np.float64(cost[k])
+        best = first[k] + w0 * c
+        other = second[k] + w1 * c
+        best = other if other < best else best
+        other = third[k] + w2 * c
+        best = other if other < best else best
+        into[k] = best
+
+
+@njit(cache=True, nogil=True)
+def _cheapest_step(into, taken, cost, first, second, third, weights, count):
+    w0, w1, w2 = weights[0], weights[1], weights[2]
+    for k in range(count):
+        c = np.float64(cost[k])
+        best = first[k] + w0 * c
+        step = np.uint8(0)
+        other = second[k] + w1 * c
+        step = np.uint8(1) if other < best else step
+        best = other if other < best else best
+        other = third[k] + w2 * c
+        step = np.uint8(2) if other < best else step
+        best = other if other < best else best
+        into[k] = best
+        taken[k] = step
+
+
+@njit(cache=True, nogil=True)
+def fill(x, y_reversed, above, left, rooted, limited, weights, strip, keep_steps):
+    """Accumulated costs of a block, strip by strip, each along its anti-diagonals.
+
+    x: `(dims, rows)`. y_reversed: `(dims, columns)`, last column first, so that anti-diagonals run forward in both.
+    above: `(2, columns + 2)` the two rows before, from two columns before the block on. left: `(rows, 2)` the two
+    columns before. strip: rows taken together; what they touch should fit the fastest cache.
+    Returns the last two rows `(2, columns + 2)` and the last two columns `(rows, 2)`, and the steps taken:
+    `steps[strip, row + column, row]`, counted within a strip, empty unless keep_steps.
+    """
+    dims, rows = x.shape
+    columns = y_reversed.shape[1]
+    strip = min(strip, rows)
+    top = above.copy()
+    below = np.empty((2, columns + 2))
+    right = np.empty((rows, 2))
+    strips = (rows + strip - 1) // strip
+    steps = np.empty((strips if keep_steps else 0, columns + strip - 1, strip), np.uint8)
+    # The diagonals of row + column = s, s - 1, s - 2, s - 3; entry r + 2 belongs to row r.
+    diagonals = np.full((4, strip + 4), np.inf)
+    cost = np.empty(strip, np.float32)
+    for q in range(strips):
+        begin = q * strip
+        count = min(strip, rows - begin)
+        for s in range(-3, columns + count - 1):
+            now = diagonals[s % 4]
+            for r in range(-2, min(s + 3, 0)):
+                # Rows before the strip; columns beyond the block are never asked for.
+                if s - r < columns:
+                    now[r + 2] = top[r + 2, s - r + 2]
+            for j in range(-2, 0):
+                if 0 <= s - j < count:
+                    now[s - j + 2] = left[begin + s - j, j + 2]
+            low, high = max(0, s - columns + 1), min(count - 1, s)
+            n = high - low + 1
+            if n <= 0:
+                continue
+            total = cost[:n]
+            total[:] = np.float32(0.0)
+            for d in range(0, dims, 4):
+                _add_squares(total, x, y_reversed, d, begin + low, columns - 1 - s + low, n)
+            _finish(total, rooted, n)
+            into = now[low + 2 : high + 3]
+            once, twice, thrice = diagonals[(s - 1) % 4], diagonals[(s - 2) % 4], diagonals[(s - 3) % 4]
+            first = twice[low + 1 : high + 2]
+            if limited:
+                second, third = thrice[low : high + 1], thrice[low + 1 : high + 2]
+            else:
+                second, third = once[low + 1 : high + 2], once[low + 2 : high + 3]
+            if keep_steps:
+                _cheapest_step(into, steps[q, s, low : high + 1], total, first, second, third, weights, n)
+            else:
+                _cheapest(into, total, first, second, third, weights, n)
+            for back in range(2):
+                j = s - (count - 1 - back)
+                if count - 1 - back >= 0 and 0 <= j < columns:
+                    below[1 - back, j + 2] = now[count - 1 - back + 2]
+                r = s - (columns - 1 - back)
+                if columns - 1 - back >= 0 and 0 <= r < count:
+                    right[begin + r, 1 - back] = now[r + 2]
+        if columns == 1:
+            right[begin : begin + count, 0] = left[begin : begin + count, 1]
+        for back in range(2):
+            if count - 1 - back >= 0:
+                below[1 - back, :2] = left[begin + count - 1 - back]
+            else:
+                below[0] = top[1]
+        top, below = below, top
+    return top, right, steps
+
+
+@njit(cache=True, nogil=True)
+def walk(steps, limited, row, column):
+    """The path back through a block from (row, column) until it leaves: `(n, 2)` cells passed, and where it arrives.
+
+    steps: as `fill` keeps them.
+    """
+    strip = steps.shape[2]
+    cells = np.empty((row + column + 2, 2), np.int64)
+    n = 0
+    while row >= 0 and column >= 0:
+        cells[n, 0], cells[n, 1] = row, column
+        n += 1
+        within = row % strip
+        step = steps[row // strip, within + column, within]
+        if limited:
+            row -= 2 if step == 1 else 1
+            column -= 2 if step == 2 else 1
+        else:
+            row -= 0 if step == 2 else 1
+            column -= 0 if step == 1 else 1
+    return cells[:n], row, column
+
+
+@njit(cache=True, nogil=True)
+def first_row(costs, limited, weights, free):
+    """Accumulated costs of row 0, and where a path begins in it: at its first cell, or anywhere where `free`.
+
+    costs: `(columns,)` local. Returns `(columns,)` float64 and bool.
+    """
+    total = np.full(costs.shape[0], np.inf)
+    begins = np.zeros(costs.shape[0], np.bool_)
+    for j in range(costs.shape[0]):
+        if free or j == 0:
+            total[j] = weights[0] * costs[j]
+            begins[j] = True
+        if j > 0 and not limited and total[j - 1] + weights[2] * costs[j] < total[j]:
+            total[j] = total[j - 1] + weights[2] * costs[j]
+            begins[j] = False
+    return total, begins
+
+
+@njit(cache=True, nogil=True)
+def next_row(x, row, y, low, high, rooted, limited, weights, once, twice, into, taken, cost):
+    """One row of accumulated costs, for low <= column < high.
+
+    once, twice: `(columns + 2,)` the two rows before, column j at j + 2, infinite where they were not reached; into:
+    this row, likewise, all infinite when called. taken: `(high - low,)` uint8 steps. cost: `(high - low,)` scratch.
+    """
+    cost[:] = np.float32(0.0)
+    count = high - low
+    for d in range(x.shape[0]):
+        value = x[d, row]
+        frame = y[d, low:high]
+        for k in range(count):
+            difference = value - frame[k]
+            cost[k] += difference * difference
+    _finish(cost, rooted, count)
+    w0, w1, w2 = weights[0], weights[1], weights[2]
+    for k in range(count):
+        c = np.float64(cost[k])
+        at = low + k + 2
+        best = once[at - 1] + w0 * c
+        step = np.uint8(0)
+        other = (twice[at - 1] if limited else once[at]) + w1 * c
+        if other < best:
+            best, step = other, np.uint8(1)
+        other = (once[at - 2] if limited else into[at - 1]) + w2 * c
+        if other < best:
+            best, step = other, np.uint8(2)
+        into[at] = best
+        taken[k] = step
+
+
+@njit(cache=True, nogil=True)
+def fill_band(x, y, low, high, rooted, limited, weights, free):
+    """Accumulated costs within a band: row i holds the columns low[i] <= column < high[i].
+
+    Returns the last row `(high - low,)`, the steps of all rows one after the other, `(rows + 1,)` where each row's
+    begin, and where a path begins in row 0, `(high[0] - low[0],)`.
+    """
+    rows, columns = x.shape[1], y.shape[1]
+    offsets = np.zeros(rows + 1, np.int64)
+    widest = 0
+    for i in range(rows):
+        offsets[i + 1] = offsets[i] + high[i] - low[i]
+        widest = max(widest, high[i] - low[i])
+    steps = np.zeros(offsets[rows], np.uint8)
+    cost = np.empty(widest, np.float32)
+    kept = np.full((3, columns + 2), np.inf)
+    where = np.arange(low[0], high[0])
+    start, begins = first_row(costs_at(x, y, np.zeros_like(where), where, rooted), limited, weights, free)
+    kept[0, low[0] + 2 : high[0] + 2] = start
+    for i in range(1, rows):
+        into = kept[i % 3]
+        if i >= 3:
+            into[low[i - 3] + 2 : high[i - 3] + 2] = np.inf
+        next_row(
+            x, i, y, low[i], high[i], rooted, limited, weights, kept[(i - 1) % 3], kept[(i - 2) % 3], into,
+            steps[offsets[i] : offsets[i + 1]], cost[: high[i] - low[i]],
+        )  # fmt: skip
+    last = rows - 1
+    return kept[last % 3, low[last] + 2 : high[last] + 2].copy(), steps, offsets, begins
+
+
+@njit(cache=True, nogil=True)
+def walk_band(steps, offsets, low, begins, limited, row, column):
+    """The path from its beginning to (row, column), `(n, 2)`; `steps`, `offsets` and `begins` as of `fill_band`."""
+    cells = np.empty((row + column + 2, 2), np.int64)
+    n = 0
+    while True:
+        cells[n, 0], cells[n, 1] = row, column
+        n += 1
+        if row == 0:
+            if begins[column - low[0]]:
+                break
+            column -= 1
+            continue
+        step = steps[offsets[row] + column - low[row]]
+        if limited:
+            row -= 2 if step == 1 else 1
+            column -= 2 if step == 2 else 1
+        else:
+            row -= 0 if step == 2 else 1
+            column -= 0 if step == 1 else 1
+    return cells[:n][::-1].copy()

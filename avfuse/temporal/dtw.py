@@ -1,0 +1,245 @@
+"""Dynamic time warping of two feature sequences: the cheapest path of cells (moving frame, reference frame).
+
+exact_path        the optimum over all paths, in memory that grows with the lengths alone
+path_in_band      the optimum over the paths within a band
+multiscale_path   coarse frames first, then a band around their path, widened until the path no longer touches it
+
+A cell costs the distance of its two frames, times the weight of the step that led there (Sakoe and Chiba 1978,
+"Dynamic programming algorithm optimization for spoken word recognition"); equal sums are decided by the order of the
+steps. Costs are made where they are used and never stored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from avfuse._kernels import warp as kernels
+from avfuse.errors import StreamError, WeakAlignmentError
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+_STRIP = 512  # rows along whose anti-diagonals the innermost loop runs
+_BLOCK = 2048  # rows and columns of a block, at least
+_LINES = 32  # blocks along the longer side of a grid
+_POOL = 5  # frames in one of the next coarser scale
+_AT_ONCE = 4e8  # cells that are searched without a coarser scale
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Which steps a path may take, as (moving frames, reference frames), and the weight of each.
+
+    limited False: (1, 1), (1, 0), (0, 1): any monotone path. True: (1, 1), (2, 1), (1, 2): the reference runs between
+    half and twice as fast as the moving one at every place, and cells that are jumped over cost nothing.
+    """
+
+    limited: bool = False
+    weights: tuple[float, float, float] = (2.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != 3 or not all(np.isfinite(w) and w > 0 for w in self.weights):
+            raise StreamError(f"Steps: weights {self.weights}; expected three positive numbers")
+
+
+# Weights that count the frames passed in both sequences: no slope is cheaper than another for the same cost per frame.
+FREE = Steps()
+LIMITED = Steps(limited=True, weights=(2.0, 3.0, 3.0))
+
+
+@dataclass(frozen=True, eq=False)
+class CellPath:
+    """cells: `(n, 2)` (moving frame, reference frame), in order. cost: of all its steps. runner_up: cost of the
+    cheapest path that ends elsewhere (subsequence search only, else infinite).
+
+    radius: reference frames on either side that were searched; None where all were.
+    """
+
+    cells: I64
+    cost: float
+    radius: int | None = None
+    ends: F64 | None = None
+
+
+def feature_major(name: str, frames: ArrayLike) -> F32:
+    """`(n, dims)` or `(n,)` frames as the kernels want them: `(dims, n)` float32, dims a multiple of four."""
+    values = np.asarray(frames)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or not values.size:
+        raise StreamError(f"{name}: features of shape {values.shape}; expected (n, dims) with at least one frame")
+    out = np.zeros((-(-values.shape[1] // 4) * 4, len(values)), np.float32)
+    out[: values.shape[1]] = values.T
+    if not np.isfinite(out).all():
+        raise StreamError(f"{name}: NaN or infinite features; expected finite numbers")
+    return out
+
+
+def exact_path(
+    reference: ArrayLike, moving: ArrayLike, *, steps: Steps = FREE, rooted: bool = False, subsequence: bool = False
+) -> CellPath:
+    """The cheapest of all paths from the first frames to the last ones.
+
+    reference, moving: `(n, dims)` features. rooted: cells cost the Euclidean distance instead of half its square
+    (which for unit vectors is 1 - cosine). subsequence: the whole of `moving` anywhere within `reference`.
+    Time goes with the product of the lengths, memory with their sum: rows and columns are kept at the borders of
+    blocks, and only the blocks that the path crosses are filled again (Driga et al. 2006, "FastLSA"). Blocks that do
+    not wait for each other run on all cores.
+    Raises StreamError for features that do not match, WeakAlignmentError where no path obeys the steps.
+    """
+    x, y = _checked(reference, moving)
+    return _exact(x, y, steps, rooted, subsequence, _BLOCK, _STRIP)
+
+
+def _checked(reference: ArrayLike, moving: ArrayLike) -> tuple[F32, F32]:
+    x, y = feature_major("moving", moving), feature_major("reference", reference)
+    if len(x) != len(y):
+        raise StreamError(f"features of {len(y)} dimensions in the reference and {len(x)} in the moving stream")
+    return x, y
+
+
+def _exact(x: F32, y: F32, steps: Steps, rooted: bool, free: bool, block: int, strip: int) -> CellPath:
+    columns = np.arange(y.shape[1])
+    row, begins = kernels.first_row(
+        kernels.costs_at(x, y, np.zeros_like(columns), columns, rooted), steps.limited, np.array(steps.weights), free
+    )
+    parts: list[I64] = []
+    i, j, ends = x.shape[1] - 1, y.shape[1] - 1, row
+    if i > 0:
+        above = np.full((2, y.shape[1] + 2), np.inf)
+        above[1, 2:] = row
+        filler = _Filler(x, y, steps, rooted, strip)
+        grid = _Grid(filler, (1, x.shape[1]), (0, y.shape[1]), above, np.full((i, 2), np.inf), block)
+        ends = grid.rows[-1][1, 2:]
+        j = _end(ends, free)
+        i, j = grid.trace(i, j, parts)
+    else:
+        j = _end(ends, free)
+    cost = float(ends[j if not parts else parts[0][0, 1]])
+    while j >= 0:
+        parts.append(np.array([[0, j]]))
+        if begins[j]:
+            break
+        j -= 1
+    return CellPath(np.concatenate(parts)[::-1], cost, ends=ends)
+
+
+def _end(last: F64, free: bool) -> int:
+    """The column where the path ends: the last one, or the first of the cheapest."""
+    end = int(np.argmin(last)) if free else len(last) - 1
+    if not np.isfinite(last[end]):
+        raise WeakAlignmentError(
+            "no path obeys the steps: one sequence is more than twice as long as the other; "
+            "use steps that are not limited, or search the shorter within the longer (subsequence)"
+        )
+    return end
+
+
+@dataclass(frozen=True, eq=False)
+class _Filler:
+    x: F32
+    y: F32
+    steps: Steps
+    rooted: bool
+    strip: int
+
+    def __call__(
+        self, rows: tuple[int, int], columns: tuple[int, int], above: F64, left: F64, keep: bool
+    ) -> tuple[F64, F64, NDArray[np.uint8]]:
+        x = np.ascontiguousarray(self.x[:, slice(*rows)])
+        y = np.ascontiguousarray(self.y[:, slice(*columns)][:, ::-1])
+        found: tuple[F64, F64, NDArray[np.uint8]] = kernels.fill(
+            x, y, np.ascontiguousarray(above), np.ascontiguousarray(left), self.rooted, self.steps.limited,
+            np.array(self.steps.weights), self.strip, keep,
+        )  # fmt: skip
+        return found
+
+
+class _Grid:
+    """Borders of the blocks of a rectangle of cells: two rows above and two columns before each."""
+
+    def __init__(
+        self, filler: _Filler, rows: tuple[int, int], columns: tuple[int, int], above: F64, left: F64, block: int
+    ) -> None:
+        """above: `(2, columns + 2)` rows before the rectangle, from two columns before it on. left: `(rows, 2)`."""
+        self.filler, self.block = filler, block
+        longest = max(rows[1] - rows[0], columns[1] - columns[0])
+        size = max(block, -(-longest // _LINES))
+        self.size = size
+        self.row_cuts = [*range(rows[0], rows[1], size), rows[1]]
+        self.column_cuts = [*range(columns[0], columns[1], size), columns[1]]
+        self.rows = [above, *(np.full_like(above, np.inf) for _ in self.row_cuts[1:])]
+        tall = np.concatenate([above[:, :2], left])
+        self.columns = [tall, *(np.full_like(tall, np.inf) for _ in self.column_cuts[1:])]
+        for a, cut in enumerate(self.row_cuts[1:], 1):
+            first = cut - rows[0]
+            self.rows[a][:, :2] = tall[first : first + 2]
+        for b, cut in enumerate(self.column_cuts[1:], 1):
+            first = cut - columns[0]
+            self.columns[b][:2] = above[:, first : first + 2]
+        _in_waves(len(self.row_cuts) - 1, len(self.column_cuts) - 1, self._fill)
+
+    def _borders(self, a: int, b: int) -> tuple[tuple[int, int], tuple[int, int], F64, F64]:
+        rows = (self.row_cuts[a], self.row_cuts[a + 1])
+        columns = (self.column_cuts[b], self.column_cuts[b + 1])
+        first, last = (c - self.column_cuts[0] for c in columns)
+        top, bottom = (r - self.row_cuts[0] for r in rows)
+        return rows, columns, self.rows[a][:, first : last + 2], self.columns[b][top + 2 : bottom + 2]
+
+    def _fill(self, a: int, b: int) -> None:
+        rows, columns, above, left = self._borders(a, b)
+        below, right, _ = self.filler(rows, columns, above, left, False)
+        first, last = (c - self.column_cuts[0] for c in columns)
+        top, bottom = (r - self.row_cuts[0] for r in rows)
+        self.rows[a + 1][:, first + 2 : last + 2] = below[:, 2:]
+        self.columns[b + 1][top + 2 : bottom + 2] = right
+
+    def trace(self, i: int, j: int, parts: list[I64]) -> tuple[int, int]:
+        """Adds the path's cells, last one first, from (i, j) back until it leaves; returns where it arrives."""
+        while i >= self.row_cuts[0] and j >= self.column_cuts[0]:
+            a, b = (i - self.row_cuts[0]) // self.size, (j - self.column_cuts[0]) // self.size
+            rows, columns, above, left = self._borders(a, b)
+            # What lies beyond the path's end in this block is not needed.
+            rows, columns = (rows[0], i + 1), (columns[0], j + 1)
+            above, left = above[:, : j - columns[0] + 3], left[: i - rows[0] + 1]
+            if self.size <= 4 * self.block:
+                _, _, steps = self.filler(rows, columns, above, left, True)
+                cells, i, j = kernels.walk(steps, self.filler.steps.limited, i - rows[0], j - columns[0])
+                i, j = i + rows[0], j + columns[0]
+                parts.append(cells + np.array([rows[0], columns[0]]))
+            else:
+                inner = _Grid(self.filler, rows, columns, above, left, self.block)
+                i, j = inner.trace(i, j, parts)
+        return i, j
+
+
+def _in_waves(rows: int, columns: int, work: Callable[[int, int], None]) -> None:
+    """work(a, b) for every block, each after those above it and before it."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for wave in range(rows + columns - 1):
+            futures: list[Future[None]] = [
+                pool.submit(work, a, wave - a) for a in range(max(0, wave - columns + 1), min(rows, wave + 1))
+            ]
+            for future in futures:
+                future.result()
+
+
+def path_in_band(
+    x: F32, y: F32, low: I64, high: I64, *, steps: Steps, rooted: bool = False, subsequence: bool = False
+) -> CellPath:
+    """The cheapest path whose cells have low[i] <= column < high[i] in every row i; see `fill_band` for x and y."""
+    last, taken, offsets, begins = kernels.fill_band(
+        x, y, low, high, rooted, steps.limited, np.array(steps.weights), subsequence
+    )
+    if not subsequence and high[-1] < y.shape[1]:
+        raise WeakAlignmentError("the band does not reach the end of the reference")
+    end = _end(last, subsequence)
+    cells = kernels.walk_band(taken, offsets, low, begins, steps.limited, x.shape[1] - 1, int(low[-1]) + end)
+    return CellPath(cells, float(last[end]))
