@@ -285,3 +285,73 @@ def walk_band(steps, offsets, low, begins, limited, row, column):
             row -= 0 if step == 2 else 1
             column -= 0 if step == 1 else 1
     return cells[:n][::-1].copy()
+
+
+@njit(cache=True, nogil=True)
+def follow_peaks(values, state, keep, floor):
+    """What decays by the factor `keep` per row and rises at once: max(values, keep * row before, floor).
+
+    values: `(n, m)` float32. state: `(m,)` the row before the first one. Returns `(n, m)` float32.
+    """
+    out = np.empty_like(values)
+    for m in range(values.shape[1]):
+        held = state[m]
+        for k in range(values.shape[0]):
+            held = max(values[k, m], keep * held, floor)
+            out[k, m] = held
+    return out
+
+
+@njit(cache=True, nogil=True)
+def inverse_diagonal(factor):
+    """Diagonal of the inverse of L L^T (Takahashi, Fagan and Chen 1973).
+
+    factor: `(3, n)`, n >= 2: diagonal of L and the two below it, column by column. Returns `(n,)`.
+    """
+    n = factor.shape[1]
+    out = np.empty(n)
+    one_one = one_two = two_two = 0.0  # the inverse at (j+1, j+1), (j+1, j+2), (j+2, j+2)
+    for j in range(n - 1, -1, -1):
+        l0 = factor[0, j]
+        l1 = factor[1, j] if j + 1 < n else 0.0
+        l2 = factor[2, j] if j + 2 < n else 0.0
+        to_one = -(one_one * l1 + one_two * l2) / l0
+        to_two = -(one_two * l1 + two_two * l2) / l0
+        out[j] = (1.0 / l0 - to_one * l1 - to_two * l2) / l0
+        one_one, one_two, two_two = out[j], to_one, one_one
+    return out
+
+
+@njit(cache=True, nogil=True)
+def windowed_distances(x, y, shifts, centres, half):
+    """Least mean squared distance of x shifted against y, over the shifts, in windows: `(windows,)` float64.
+
+    x, y: `(dims, n)` float32. shifts: frames by which x is taken later (> 0) or earlier. A window holds the frames of y
+    within `half` of its centre, as far as both sequences reach; where that is half or less of it the shift does not
+    count. Infinite where no shift counts.
+    """
+    dims, n = x.shape
+    least = np.full(centres.shape[0], np.inf)
+    distance = np.empty(n, np.float32)
+    total = np.zeros(n + 1)
+    for shift in shifts:
+        low, high = max(0, -shift), min(n, n - shift)
+        count = high - low
+        if count <= half:
+            continue
+        part = distance[:count]
+        part[:] = np.float32(0.0)
+        for d in range(dims):
+            a, b = x[d, low + shift : high + shift], y[d, low:high]
+            for k in range(count):
+                difference = a[k] - b[k]
+                part[k] += difference * difference
+        for k in range(count):
+            total[k + 1] = total[k] + part[k]
+        for w in range(centres.shape[0]):
+            left = max(centres[w] - half, low) - low
+            right = min(centres[w] + half + 1, high) - low
+            if right - left > half:
+                mean = (total[right] - total[left]) / (right - left)
+                least[w] = min(least[w], mean)
+    return least

@@ -1,7 +1,6 @@
 """Dynamic time warping of two feature sequences: the cheapest path of cells (moving frame, reference frame).
 
 exact_path        the optimum over all paths, in memory that grows with the lengths alone
-path_in_band      the optimum over the paths within a band
 multiscale_path   coarse frames first, then a band around their path, widened until the path no longer touches it
 
 A cell costs the distance of its two frames, times the weight of the step that led there (Sakoe and Chiba 1978,
@@ -14,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +30,11 @@ _BLOCK = 2048  # rows and columns of a block, at least
 _LINES = 32  # blocks along the longer side of a grid
 _POOL = 5  # frames in one of the next coarser scale
 _AT_ONCE = 4e8  # cells that are searched without a coarser scale
+
+_NO_PATH = (
+    "no path obeys the steps: one sequence is more than twice as long as the other; "
+    "use steps that are not limited, or search the moving sequence within the reference (subsequence)"
+)
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,18 @@ LIMITED = Steps(limited=True, weights=(2.0, 3.0, 3.0))
 
 @dataclass(frozen=True, eq=False)
 class CellPath:
-    """cells: `(n, 2)` (moving frame, reference frame), in order. cost: of all its steps. runner_up: cost of the
-    cheapest path that ends elsewhere (subsequence search only, else infinite).
+    """cells: `(n, 2)` (moving frame, reference frame), in order. cost: of all its steps.
 
-    radius: reference frames on either side that were searched; None where all were.
+    radius: reference frames on either side of the coarser path that were searched; None where all cells were.
+    ends: cost of the cheapest path that ends in each reference frame, where all cells were searched: in frames that hold
+        `scale` of the given ones.
     """
 
     cells: I64
     cost: float
     radius: int | None = None
-    ends: F64 | None = None
+    ends: F64 = field(default_factory=lambda: np.zeros(0))
+    scale: int = 1
 
 
 def feature_major(name: str, frames: ArrayLike) -> F32:
@@ -135,10 +141,7 @@ def _end(last: F64, free: bool) -> int:
     """The column where the path ends: the last one, or the first of the cheapest."""
     end = int(np.argmin(last)) if free else len(last) - 1
     if not np.isfinite(last[end]):
-        raise WeakAlignmentError(
-            "no path obeys the steps: one sequence is more than twice as long as the other; "
-            "use steps that are not limited, or search the shorter within the longer (subsequence)"
-        )
+        raise WeakAlignmentError(_NO_PATH)
     return end
 
 
@@ -231,15 +234,74 @@ def _in_waves(rows: int, columns: int, work: Callable[[int, int], None]) -> None
                 future.result()
 
 
-def path_in_band(
-    x: F32, y: F32, low: I64, high: I64, *, steps: Steps, rooted: bool = False, subsequence: bool = False
+def multiscale_path(
+    reference: ArrayLike,
+    moving: ArrayLike,
+    *,
+    steps: Steps = FREE,
+    rooted: bool = False,
+    subsequence: bool = False,
+    radius: int = 50,
 ) -> CellPath:
-    """The cheapest path whose cells have low[i] <= column < high[i] in every row i; see `fill_band` for x and y."""
+    """The cheapest path near that of coarser frames (Salvador and Chan 2007, "FastDTW"; Müller et al. 2006).
+
+    Where there are more than 4e8 cells, five frames are averaged into one, their path is found, and frames are searched
+    within `radius` of it in both directions of the reference; the radius doubles until the path keeps off the edges of
+    its band. The result is the optimum of its band: what it may miss is a cheaper path that leaves the band and comes
+    back, past cells dearer than those inside. Arguments and errors as `exact_path`.
+    """
+    if radius < 1:
+        raise StreamError(f"radius {radius}; expected at least one frame")
+    x, y = _checked(reference, moving)
+    return _multiscale(x, y, steps, rooted, subsequence, radius, _AT_ONCE)
+
+
+def _multiscale(x: F32, y: F32, steps: Steps, rooted: bool, free: bool, radius: int, at_once: float) -> CellPath:
+    if x.shape[1] * y.shape[1] <= at_once or min(x.shape[1], y.shape[1]) < 4 * _POOL:
+        return _exact(x, y, steps, rooted, free, _BLOCK, _STRIP)
+    coarse = _multiscale(_pooled(x), _pooled(y), steps, rooted, free, radius, at_once)
+    low, high = _band(coarse.cells, x.shape[1], y.shape[1])
+    while True:
+        edges = np.maximum(low - radius, 0), np.minimum(high + radius, y.shape[1])
+        whole = bool((edges[0] == 0).all() and (edges[1] == y.shape[1]).all())
+        found = _path_in_band(x, y, *edges, steps, rooted, free)
+        if found is not None and (whole or not _touches(found.cells, *edges, y.shape[1])):
+            return replace(found, radius=radius, ends=coarse.ends, scale=_POOL * coarse.scale)
+        if found is None and whole:
+            raise WeakAlignmentError(_NO_PATH)
+        radius *= 2
+
+
+def _pooled(x: F32) -> F32:
+    """Means of five frames each; the last ones that fill no five make one too."""
+    starts = np.arange(0, x.shape[1], _POOL)
+    counts = np.diff(starts, append=x.shape[1])
+    return np.asarray(np.add.reduceat(x, starts, axis=1) / counts.astype(np.float32))
+
+
+def _band(cells: I64, rows: int, columns: int) -> tuple[I64, I64]:
+    """First and last + 1 column near a coarse path in every fine row; neither ever falls."""
+    at, first = np.unique(cells[:, 0], return_index=True)
+    last = np.append(first[1:], len(cells)) - 1
+    # Rows that limited steps jump over lie between their neighbours.
+    i = np.arange(rows) // _POOL
+    low = np.floor(np.interp(i, at, cells[first, 1])).astype(np.int64) * _POOL
+    high = (np.ceil(np.interp(i, at, cells[last, 1])).astype(np.int64) + 1) * _POOL
+    return low, np.minimum(high, columns)
+
+
+def _touches(cells: I64, low: I64, high: I64, columns: int) -> bool:
+    i, j = cells.T
+    return bool((((j == low[i]) & (low[i] > 0)) | ((j == high[i] - 1) & (high[i] < columns))).any())
+
+
+def _path_in_band(x: F32, y: F32, low: I64, high: I64, steps: Steps, rooted: bool, free: bool) -> CellPath | None:
+    """The cheapest path whose cells have low[i] <= column < high[i] in every row; None where there is none."""
     last, taken, offsets, begins = kernels.fill_band(
-        x, y, low, high, rooted, steps.limited, np.array(steps.weights), subsequence
+        x, y, low, high, rooted, steps.limited, np.array(steps.weights), free
     )
-    if not subsequence and high[-1] < y.shape[1]:
-        raise WeakAlignmentError("the band does not reach the end of the reference")
-    end = _end(last, subsequence)
+    end = int(np.argmin(last)) if free else y.shape[1] - 1 - int(low[-1])
+    if not 0 <= end < len(last) or not np.isfinite(last[end]):
+        return None
     cells = kernels.walk_band(taken, offsets, low, begins, steps.limited, x.shape[1] - 1, int(low[-1]) + end)
     return CellPath(cells, float(last[end]))
