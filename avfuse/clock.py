@@ -156,11 +156,11 @@ class WarpPath:
 
     Nothing is known beyond the ends: a tempo that was not heard cannot be carried on as the rate of a clock can.
 
-    times: `(n,)` seconds of the moving recording's own time, n >= 2. reference_times: `(n,)` seconds of the reference's,
-        of the same moments. Both rise strictly, so that the map has an inverse.
+    times: `(n,)` seconds of the moving recording's own time, n >= 2. reference_times: `(n,)` seconds of the
+        reference's, of the same moments. Both rise strictly, so that the map has an inverse.
     confidence: `(n,)` at the knots, or None where nothing is said; see `confidence_at`.
-    cells: `(m, 2)` seconds (reference, moving) that were matched before they were smoothed into this map, never falling;
-        None where there are none.
+    cells: `(m, 2)` seconds (reference, moving) that were matched before they were smoothed into this map, never
+        falling; None where there are none.
     Raises StreamError for times that are not finite or do not rise.
     """
 
@@ -198,7 +198,7 @@ class WarpPath:
 
     def __call__(self, times: ArrayLike) -> Times:
         """Reference times of `times` (any shape, seconds); NaN outside the span."""
-        return np.asarray(np.interp(times, self.times, self.reference_times, np.nan, np.nan), np.float64)
+        return np.asarray(np.interp(np.asarray(times, np.float64), self.times, self.reference_times, np.nan, np.nan))
 
     def tempo(self, times: ArrayLike) -> Times:
         """Reference seconds per second of the moving recording at `times`: above 1 the moving one is faster."""
@@ -210,8 +210,8 @@ class WarpPath:
     def confidence_at(self, times: ArrayLike) -> Times:
         """Probability that the map is within 50 ms at `times`; NaN outside the span and where nothing is said."""
         if self.confidence is None:
-            return np.full(np.shape(times), np.nan)
-        return np.asarray(np.interp(times, self.times, self.confidence, np.nan, np.nan), np.float64)
+            return np.full(np.shape(np.asarray(times)), np.nan)
+        return np.asarray(np.interp(np.asarray(times, np.float64), self.times, self.confidence, np.nan, np.nan))
 
     def inverse(self) -> WarpPath:
         """The map reference -> moving, with the same confidence at the same moments."""
@@ -233,20 +233,18 @@ class WarpPath:
         low = max(other.reference_times[0], self.times[0])
         high = min(other.reference_times[-1], self.times[-1])
         if not low < high:
-            raise StreamError(
-                f"WarpPath: the inner map leads to {other.reference_times[0]:.3f} ... {other.reference_times[-1]:.3f} s, "
-                f"the outer one knows {self.times[0]:.3f} ... {self.times[-1]:.3f} s; expected an overlap"
-            )
+            inner, outer = (f"{t[0]:.3f} ... {t[-1]:.3f} s" for t in (other.reference_times, self.times))
+            raise StreamError(f"WarpPath: the inner map leads to {inner}, the outer knows {outer}; expected an overlap")
         between = np.union1d(other.reference_times, self.times)
         between = between[(between >= low) & (between <= high)]
         back_to = other.inverse()
-        inner, outer = back_to(between), self(between)
+        moving, mapped = back_to(between), self(between)
         # Knots of the two that all but coincide may fall together in rounding.
-        apart = np.concatenate([[True], (np.diff(inner) > 0) & (np.diff(outer) > 0)])
+        apart = np.concatenate([[True], (np.diff(moving) > 0) & (np.diff(mapped) > 0)])
         confidence = None
         if self.confidence is not None and other.confidence is not None:
             confidence = (self.confidence_at(between) * back_to.confidence_at(between))[apart]
-        return WarpPath(inner[apart], outer[apart], confidence)
+        return WarpPath(moving[apart], mapped[apart], confidence)
 
     def __rmatmul__(self, other: ClockMap) -> WarpPath:
         if not isinstance(other, ClockMap):

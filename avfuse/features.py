@@ -39,7 +39,7 @@ def _windows() -> tuple[F32, F32]:
 
 @lru_cache(maxsize=1)
 def _banks() -> tuple[tuple[NDArray[np.int64], F32], tuple[NDArray[np.int64], F32]]:
-    """Pitch classes and mel bands of a bin, as `triangle_powers` wants them; the thirteenth class is the first again."""
+    """Pitch classes and mel bands of a bin, as `triangle_powers` wants them; class 12 is class 0 again."""
     f = np.arange(_LONG // 2 + 1) * RATE / _LONG
     pitch = (12 * np.log2(np.maximum(f, 1.0) / 440) + 9) % 12  # 0 is C
     classes = np.where((f >= _LOWEST) & (f <= _HIGHEST), np.floor(pitch).astype(np.int64) + 1, -1)
@@ -84,7 +84,8 @@ class HarmonyExtractor:
                 inner = part[:, inset : inset + _SHORT] * short
                 bands[first : first + 250] += triangle_powers(fft.rfft(inner), *mel, BANDS)
         chroma[:, 0] += chroma[:, CHROMA]
-        chroma, bands = chroma[:, :CHROMA] / len(held), bands / np.float32(len(held))
+        channels = np.float32(len(held))
+        chroma, bands = chroma[:, :CHROMA] / channels, bands / channels
         self._held = held[:, count * HOP :]
         return self._shaped(chroma, bands)
 
@@ -93,7 +94,7 @@ class HarmonyExtractor:
         channels = 1 if self._held is None else self._held.shape[0]
         return self.push(np.zeros((channels, _LONG // 2), np.float32))
 
-    def _shaped(self, chroma: F32, bands: F32) -> F32:
+    def _shaped(self, chroma: NDArray[np.floating], bands: NDArray[np.floating]) -> F32:
         loud = bands.sum(axis=1, keepdims=True)
         level = follow_peaks(loud, self._level, np.float32(0.5 ** (1 / (3 * FRAME_RATE))), np.float32(1e-6))
         self._level = level[-1]

@@ -1,7 +1,7 @@
 """Two performances of one piece at different tempo, with the true map between them.
 
-Nothing is resampled: every note and syllable is made anew at its own time, by another instrument or voice, so that pitch
-and timbre do not give the tempo away.
+Nothing is resampled: every note and syllable is made anew at its own time, by another instrument or voice, so that
+pitch and timbre do not give the tempo away.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def tempo_map(
     u = at - k
     weights = ((1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3)
     bend = np.clip(1.5 * sum(w * turns[k - 1 + q] for q, w in enumerate(weights)) / 6, -1, 1)
-    slopes = np.exp(np.log(low) + (bend + 1) / 2 * np.log(high / low))
-    steps = (slopes[1:] + slopes[:-1]) / 2 * _KNOTS
-    return WarpPath(np.arange(n) * _KNOTS, np.concatenate([[0.0], np.cumsum(steps)]))
+    slopes: NDArray[np.float64] = np.exp(np.log(low) + (bend + 1) / 2 * np.log(high / low))
+    steps = np.asarray((slopes[1:] + slopes[:-1]) / 2 * _KNOTS, np.float64)
+    return WarpPath(np.arange(n) * _KNOTS, np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)

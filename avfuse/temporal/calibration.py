@@ -102,8 +102,9 @@ def spread_probability(share: float) -> float:
     """Probability that what is shared is the event and not a jingle, from the share of the time that takes part."""
     return _logistic((share - SHARE_MIDDLE) / SHARE_WIDTH)
 
+
 # Logit of a path within 50 ms: constant, log of how distinct it is from what lies beside it, log of the standard
-# deviation of its smoothing over 10 ms. Simulated rooms and instruments are not all that there is: never above the last.
+# deviation of its smoothing over 10 ms. Simulated rooms and instruments are not all there is: never above the last.
 WARP_LOCAL = np.array([-1.38, -4.71, -2.21])
 WARP_SUREST = 0.985
 

@@ -63,8 +63,8 @@ class CellPath:
     """cells: `(n, 2)` (moving frame, reference frame), in order. cost: of all its steps.
 
     radius: reference frames on either side of the coarser path that were searched; None where all cells were.
-    ends: cost of the cheapest path that ends in each reference frame, where all cells were searched: in frames that hold
-        `scale` of the given ones.
+    ends: cost of the cheapest path that ends in each reference frame, where all cells were searched: in frames that
+        hold `scale` of the given ones.
     """
 
     cells: I64

@@ -1,10 +1,10 @@
 """A live performance followed on the time of a reference, while it is played.
 
 Every live frame adds one row of accumulated costs around the place where the player is believed to be (the idea of
-Dixon 2005, "Live tracking of musical performances using on-line time warping"). Weights count live frames alone, so that
-all places of one row have come equally far and the cheapest is the most probable one. From there the path is traced back
-over the last seconds and smoothed as `estimate_warp` does; the answer is where the player was half a second ago, which is
-much surer than where he is now.
+Dixon 2005, "Live tracking of musical performances using on-line time warping"). Weights count live frames alone, so
+that all places of one row have come equally far and the cheapest is the most probable one. From there the path is
+traced back over the last seconds and smoothed as `estimate_warp` does; the answer is where the player was 0.7 s ago,
+which is much surer than where the player is now.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Position:
 class WarpFollower:
     """Follows a live stream: `push` what arrives, and read where it is.
 
-    reference: a sound, or a `feature` stream `(n, dims)` at an even rate. rate: Hz of the live sound; for features that
-        of the reference. begin: reference seconds near which the player begins. reach: seconds of the reference that are
-        searched on either side; a jump beyond it is not found again.
+    reference: a sound, or a `feature` stream `(n, dims)` at an even rate. rate: Hz of the live sound; None for
+        features, which come at the rate of the reference's. begin: reference seconds near which the player begins.
+    reach: seconds of the reference that are searched on either side; a jump beyond it is not found again.
     The tempo may lie between half and twice that of the reference. The time of the live stream starts at 0.
     Raises StreamError for other streams.
     """
@@ -69,7 +69,9 @@ class WarpFollower:
         count = len(self._of.frames)
         self._sound = _LiveSound(rate) if rate is not None else None
         self._wide = max(2, round(reach * self._of.rate))
-        self._centre = 0 if begin is None else int(np.clip(round((begin - self._of.start) * self._of.rate), 0, count - 1))
+        self._centre = (
+            0 if begin is None else int(np.clip(round((begin - self._of.start) * self._of.rate), 0, count - 1))
+        )
         self._costs = [np.full(count + 2, np.inf) for _ in range(3)]
         self._spans = [(0, 0)] * 3
         self._heard: list[F32] = []  # the last frames

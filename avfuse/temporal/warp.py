@@ -170,8 +170,8 @@ def _size(features: Features) -> tuple[int, float, float]:
 def distinctness(reference: F32, moving: F32, rate: float, smooth: Smooth) -> F64:
     """Squared distance of the two along the map, over the least beside it, in windows around its knots: `(knots,)`.
 
-    Beside: the moving frames against what the map gives 0.4 to 12 s earlier and later, on the same course. Below 1 where
-    the map is better than anything there. 1 where nothing is to be heard.
+    Beside: the moving frames against what the map gives 0.4 to 12 s earlier and later, on the same course. Below 1
+    where the map is better than anything there. 1 where nothing is to be heard.
     """
     first, last = round(smooth.knots[0] * rate), round(min(smooth.knots[-1] * rate, len(moving) - 1))
     frames = np.arange(first, last + 1)
@@ -191,9 +191,9 @@ def distinctness(reference: F32, moving: F32, rate: float, smooth: Smooth) -> F6
 def _unlikeness(a: Features, b: Features, cells: NDArray[np.int64], steps: Steps) -> float:
     """How far the two are from alike along a path: about 1 for what is unrelated, towards 0 for the same thing.
 
-    The path's cost over that of the cheapest path when the reference is turned about, so that its later part comes first,
-    times the same ratio of how distinct the paths are. What is turned about has the same sounds, rhythm and density, so
-    that nothing but order tells them apart; long pieces are compared in three sections.
+    The path's cost over that of the cheapest path when the reference is turned about, so that its later part comes
+    first, times the same ratio of how distinct the paths are. What is turned about has the same sounds, rhythm and
+    density, so that nothing but order tells them apart; long pieces are compared in three sections.
     """
     frames = round(_SECTION * a.rate)
     span = int(cells[-1, 0] - cells[0, 0]) + 1
