@@ -29,63 +29,57 @@ def costs_at(x, y, rows, columns, rooted):
     return out
 
 
+# The innermost loops index with unsigned integers: indices that may be negative, and slices that avoid them, cost more
+# than the sums do.
+
+
 @njit(cache=True, nogil=True)
-def _add_squares(total, x, y, d, first, other, count):
-    """Add the squared differences of four dimensions along an anti-diagonal."""
-    a0, a1, a2, a3 = (
-        x[d, first : first + count],
-        x[d + 1, first : first + count],
-        x[d + 2, first : first + count],
-        x[d + 3, first : first + count],
-    )
-    b0, b1, b2, b3 = (
-        y[d, other : other + count],
-        y[d + 1, other : other + count],
-        y[d + 2, other : other + count],
-        y[d + 3, other : other + count],
-    )
+def _add_squares(total, x, y, d, first, other, count, afresh):
+    """Squared differences of four dimensions along an anti-diagonal, added to what is there or afresh."""
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    if afresh:
+        for k in range(count):
+            total[k] = np.float32(0.0)
     for k in range(count):
-        e0, e1, e2, e3 = a0[k] - b0[k], a1[k] - b1[k], a2[k] - b2[k], a3[k] - b3[k]
+        e0 = x[d, first + k] - y[d, other + k]
+        e1 = x[d + one, first + k] - y[d + one, other + k]
+        e2 = x[d + two, first + k] - y[d + two, other + k]
+        e3 = x[d + three, first + k] - y[d + three, other + k]
         total[k] = total[k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
 
 
 @njit(cache=True, nogil=True)
-def _finish(total, rooted, count):
-    if rooted:
-        for k in range(count):
-            total[k] = np.sqrt(total[k])
-    else:
-        for k in range(count):
-            total[k] = np.float32(0.5) * total[k]
+def _root(total, count):
+    for k in range(count):
+        total[k] = np.sqrt(total[k])
 
 
 @njit(cache=True, nogil=True)
-def _cheapest(into, cost, first, second, third, weights, count):
+def _cheapest(diagonals, now, a, b, c, into, first, second, third, cost, weights, count):
+    """Entries `into` ... of diagonal `now`, from those of the diagonals a, b, c that the three steps come from."""
     w0, w1, w2 = weights[0], weights[1], weights[2]
     for k in range(count):
-        c = np.float64(cost[k])
-        best = first[k] + w0 * c
-        other = second[k] + w1 * c
+        local = np.float64(cost[k])
+        best = diagonals[a, first + k] + w0 * local
+        other = diagonals[b, second + k] + w1 * local
         best = other if other < best else best
-        other = third[k] + w2 * c
-        best = other if other < best else best
-        into[k] = best
+        other = diagonals[c, third + k] + w2 * local
+        diagonals[now, into + k] = other if other < best else best
 
 
 @njit(cache=True, nogil=True)
-def _cheapest_step(into, taken, cost, first, second, third, weights, count):
+def _cheapest_step(diagonals, now, a, b, c, into, first, second, third, cost, weights, count, taken):
     w0, w1, w2 = weights[0], weights[1], weights[2]
     for k in range(count):
-        c = np.float64(cost[k])
-        best = first[k] + w0 * c
+        local = np.float64(cost[k])
+        best = diagonals[a, first + k] + w0 * local
         step = np.uint8(0)
-        other = second[k] + w1 * c
+        other = diagonals[b, second + k] + w1 * local
         step = np.uint8(1) if other < best else step
         best = other if other < best else best
-        other = third[k] + w2 * c
+        other = diagonals[c, third + k] + w2 * local
         step = np.uint8(2) if other < best else step
-        best = other if other < best else best
-        into[k] = best
+        diagonals[now, into + k] = other if other < best else best
         taken[k] = step
 
 
@@ -110,6 +104,7 @@ def fill(x, y_reversed, above, left, rooted, limited, weights, strip, keep_steps
     # The diagonals of row + column = s, s - 1, s - 2, s - 3; entry r + 2 belongs to row r.
     diagonals = np.full((4, strip + 4), np.inf)
     cost = np.empty(strip, np.float32)
+    scaled = weights if rooted else np.float64(0.5) * weights  # half the square: exact in either factor
     for q in range(strips):
         begin = q * strip
         count = min(strip, rows - begin)
@@ -123,25 +118,35 @@ def fill(x, y_reversed, above, left, rooted, limited, weights, strip, keep_steps
                 if 0 <= s - j < count:
                     now[s - j + 2] = left[begin + s - j, j + 2]
             low, high = max(0, s - columns + 1), min(count - 1, s)
-            n = high - low + 1
-            if n <= 0:
+            if high < low:
                 continue
-            total = cost[:n]
-            total[:] = np.float32(0.0)
+            n = np.uint64(high - low + 1)
             for d in range(0, dims, 4):
-                _add_squares(total, x, y_reversed, d, begin + low, columns - 1 - s + low, n)
-            _finish(total, rooted, n)
-            into = now[low + 2 : high + 3]
-            once, twice, thrice = diagonals[(s - 1) % 4], diagonals[(s - 2) % 4], diagonals[(s - 3) % 4]
-            first = twice[low + 1 : high + 2]
-            if limited:
-                second, third = thrice[low : high + 1], thrice[low + 1 : high + 2]
-            else:
-                second, third = once[low + 1 : high + 2], once[low + 2 : high + 3]
+                _add_squares(
+                    cost,
+                    x,
+                    y_reversed,
+                    np.uint64(d),
+                    np.uint64(begin + low),
+                    np.uint64(columns - 1 - s + low),
+                    n,
+                    d == 0,
+                )
+            if rooted:
+                _root(cost, n)
+            # Entry low + 2 is row low; the steps come from one row back, or two.
+            into, row, before = np.uint64(low + 2), np.uint64(low + 1), np.uint64(low)
+            a, b, c = np.uint64((s - 2) % 4), np.uint64((s - 3) % 4), np.uint64((s - 3) % 4)
+            second, third = before, row
+            if not limited:
+                b, c = np.uint64((s - 1) % 4), np.uint64((s - 1) % 4)
+                second, third = row, into
+            here = np.uint64(s % 4)
             if keep_steps:
-                _cheapest_step(into, steps[q, s, low : high + 1], total, first, second, third, weights, n)
+                taken = steps[q, s, low : high + 1]
+                _cheapest_step(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n, taken)
             else:
-                _cheapest(into, total, first, second, third, weights, n)
+                _cheapest(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n)
             for back in range(2):
                 j = s - (count - 1 - back)
                 if count - 1 - back >= 0 and 0 <= j < columns:
@@ -216,10 +221,11 @@ def next_row(x, row, y, low, high, rooted, limited, weights, once, twice, into, 
         for k in range(count):
             difference = value - frame[k]
             cost[k] += difference * difference
-    _finish(cost, rooted, count)
+    if rooted:
+        _root(cost, count)
     w0, w1, w2 = weights[0], weights[1], weights[2]
     for k in range(count):
-        c = np.float64(cost[k])
+        c = np.float64(cost[k] if rooted else np.float32(0.5) * cost[k])
         at = low + k + 2
         best = once[at - 1] + w0 * c
         step = np.uint8(0)

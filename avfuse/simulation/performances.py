@@ -75,8 +75,9 @@ def tempo_map(
     weights = ((1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3)
     bend = np.clip(1.5 * sum(w * turns[k - 1 + q] for q, w in enumerate(weights)) / 6, -1, 1)
     slopes: NDArray[np.float64] = np.exp(np.log(low) + (bend + 1) / 2 * np.log(high / low))
-    steps = np.asarray((slopes[1:] + slopes[:-1]) / 2 * _KNOTS, np.float64)
-    return WarpPath(np.arange(n) * _KNOTS, np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float64))
+    mapped = np.zeros(n, np.float64)
+    mapped[1:] = np.cumsum((slopes[1:] + slopes[:-1]) / 2 * _KNOTS)
+    return WarpPath(np.arange(n, dtype=np.float64) * _KNOTS, mapped)
 
 
 @dataclass(frozen=True, eq=False)

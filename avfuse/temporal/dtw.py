@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,8 +26,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _STRIP = 512  # rows along whose anti-diagonals the innermost loop runs
-_BLOCK = 2048  # rows and columns of a block, at least
+_BLOCK = 1024  # rows and columns of a block, at least
 _LINES = 32  # blocks along the longer side of a grid
+_WHOLE = 8  # blocks so many times larger still keep their steps in memory
 _POOL = 5  # frames in one of the next coarser scale
 _AT_ONCE = 4e8  # cells that are searched without a coarser scale
 
@@ -122,10 +123,19 @@ def _exact(x: F32, y: F32, steps: Steps, rooted: bool, free: bool, block: int, s
         above = np.full((2, y.shape[1] + 2), np.inf)
         above[1, 2:] = row
         filler = _Filler(x, y, steps, rooted, strip)
-        grid = _Grid(filler, (1, x.shape[1]), (0, y.shape[1]), above, np.full((i, 2), np.inf), block)
-        ends = grid.rows[-1][1, 2:]
-        j = _end(ends, free)
-        i, j = grid.trace(i, j, parts)
+        left = np.full((i, 2), np.inf)
+        if max(x.shape[1], y.shape[1]) <= block:  # one block: its steps at once
+            below, _, taken = filler((1, i + 1), (0, j + 1), above, left, True)
+            ends = below[1, 2:]
+            j = _end(ends, free)
+            cells, i, j = kernels.walk(taken, steps.limited, i - 1, j)
+            parts.append(cells + np.array([1, 0]))
+            i += 1
+        else:
+            grid = _Grid(filler, (1, i + 1), (0, j + 1), above, left, block)
+            ends = grid.rows[-1][1, 2:]
+            j = _end(ends, free)
+            i, j = grid.trace(i, j, parts)
     else:
         j = _end(ends, free)
     cost = float(ends[j if not parts else parts[0][0, 1]])
@@ -187,7 +197,7 @@ class _Grid:
         for b, cut in enumerate(self.column_cuts[1:], 1):
             first = cut - columns[0]
             self.columns[b][:2] = above[:, first : first + 2]
-        _in_waves(len(self.row_cuts) - 1, len(self.column_cuts) - 1, self._fill)
+        _in_order(len(self.row_cuts) - 1, len(self.column_cuts) - 1, self._fill)
 
     def _borders(self, a: int, b: int) -> tuple[tuple[int, int], tuple[int, int], F64, F64]:
         rows = (self.row_cuts[a], self.row_cuts[a + 1])
@@ -212,7 +222,7 @@ class _Grid:
             # What lies beyond the path's end in this block is not needed.
             rows, columns = (rows[0], i + 1), (columns[0], j + 1)
             above, left = above[:, : j - columns[0] + 3], left[: i - rows[0] + 1]
-            if self.size <= 4 * self.block:
+            if self.size <= _WHOLE * self.block:
                 _, _, steps = self.filler(rows, columns, above, left, True)
                 cells, i, j = kernels.walk(steps, self.filler.steps.limited, i - rows[0], j - columns[0])
                 i, j = i + rows[0], j + columns[0]
@@ -223,15 +233,21 @@ class _Grid:
         return i, j
 
 
-def _in_waves(rows: int, columns: int, work: Callable[[int, int], None]) -> None:
-    """work(a, b) for every block, each after those above it and before it."""
+def _in_order(rows: int, columns: int, work: Callable[[int, int], None]) -> None:
+    """work(a, b) for every block, each as soon as the ones above it and before it are done, on all cores."""
+    waits = {(a, b): (a > 0) + (b > 0) for a in range(rows) for b in range(columns)}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for wave in range(rows + columns - 1):
-            futures: list[Future[None]] = [
-                pool.submit(work, a, wave - a) for a in range(max(0, wave - columns + 1), min(rows, wave + 1))
-            ]
-            for future in futures:
+        running = {pool.submit(work, 0, 0): (0, 0)}
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                a, b = running.pop(future)
                 future.result()
+                for after in ((a, b + 1), (a + 1, b)):
+                    if after in waits:
+                        waits[after] -= 1
+                        if not waits[after]:
+                            running[pool.submit(work, *after)] = after
 
 
 def multiscale_path(

@@ -95,7 +95,8 @@ def estimate_warp(
     except WeakAlignmentError as error:
         return WarpEstimate("no_match", message=str(error), evidence=(a.kind,))
     unlike = _unlikeness(a, b, found.cells, steps)
-    confidence = calibration.same_piece_probability(unlike)
+    passed = (found.cells[-1] - found.cells[0] + 1) / a.rate
+    confidence = calibration.same_piece_probability(unlike, float(passed.min()))
     smooth = smooth_map(a.frames, b.frames, a.rate, found.cells)
     seen = {"cost": found.cost / len(found.cells), "radius": found.radius, "unlike": unlike, "std": smooth.std}
     if confidence < _ACCEPT:
