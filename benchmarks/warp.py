@@ -89,8 +89,8 @@ def _speed(options: Options, goals: Goals) -> Table:
         f"Speed: {size} x {size} frames, Euclidean cost, path included",
         ("dimensions", "librosa, M cells/s", "avfuse, M cells/s", "ratio", "per core", "costs apart"),
         rows,
-        "Medians of the repeats; ratios are medians of those of each. avfuse uses all cores, librosa's loop one: per core "
-        "is the ratio of processor times, which a busy machine disturbs less.",
+        "Medians of the repeats; ratios are medians of those of each. avfuse uses all cores, librosa's loop one: per "
+        "core is the ratio of processor times, which a busy machine disturbs less.",
     )
 
 
@@ -170,7 +170,7 @@ def _errors(options: Options, goals: Goals) -> list[Table]:
             ("kind", "", "median, ms", "p95, ms", "max, ms", "within 50 ms", "lag"),
             rows,
             f"The online version hears blocks of {_BLOCK:g} s. The true map of speech is that of the beginnings of "
-            "syllables; consonants keep their lengths at any tempo, so that 10-20 ms of its errors are the truth's own.",
+            "syllables; consonants keep their lengths at any tempo, so that 10-20 ms of its errors are its own.",
         ),
         Table("Local confidence", ("stated", "frames", "mean stated", "within 50 ms"), kept),
     ]

@@ -117,8 +117,8 @@ def local_confidence(distinct: NDArray[np.float64], std: NDArray[np.float64]) ->
 
 
 # Logit of two takes of one piece, in the log of `warp._unlikeness`. Unrelated pairs of 15-120 s go down to 0.77 (the
-# same ten words by one speaker in another order), true pairs in noise 1 dB below them up to 0.67. The shorter they are the
-# more chance can do: 0.49 at 16 s, 0.54 at 7 s, of 260.
+# same ten words by one speaker in another order), true pairs in noise 1 dB below them up to 0.67. The shorter they are
+# the more chance can do: 0.49 at 16 s, 0.54 at 7 s, of 260.
 SAME_MIDDLE, SAME_WEIGHT = 0.76, 28.0
 SAME_LONG, SAME_SHORTER = 40.0, 0.5  # seconds; how fast the middle falls below them
 

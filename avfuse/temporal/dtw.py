@@ -107,8 +107,9 @@ def exact_path(
 
 def _checked(reference: ArrayLike, moving: ArrayLike) -> tuple[F32, F32]:
     x, y = feature_major("moving", moving), feature_major("reference", reference)
-    if len(x) != len(y):
-        raise StreamError(f"features of {len(y)} dimensions in the reference and {len(x)} in the moving stream")
+    dims = [1 if np.ndim(frames) == 1 else np.shape(frames)[1] for frames in (reference, moving)]
+    if dims[0] != dims[1]:
+        raise StreamError(f"features of {dims[0]} dimensions in the reference and {dims[1]} in the moving stream")
     return x, y
 
 
