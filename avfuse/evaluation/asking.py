@@ -147,7 +147,7 @@ class Asker:
     def _ask_worker(self, method: Function, files: Sequence[str], out: str) -> Answer:
         if self._worker is None:
             try:
-                self._worker = _Worker(method, self.limits)
+                self._worker = self._start(method)
             except ReadError as error:
                 if not self._loaded:
                     raise
@@ -164,6 +164,14 @@ class Asker:
         if "died" in told:
             return replace(failed, reason=told["died"] or self._too_slow())
         return failed if "error" in told else self._read(None, out, failed)
+
+    def _start(self, method: Function) -> _Worker:
+        try:
+            return _Worker(method, self.limits)
+        except _WarmUpError:
+            # What a method cannot do with our small case is no result; what it does with the case itself is.
+            self.limits = replace(self.limits, warm=())
+            return _Worker(method, self.limits)
 
     def _too_slow(self) -> str:
         return f"took longer than {self.limits.seconds:g} s and was ended"
@@ -189,6 +197,10 @@ def last_words(code: int, stderr: str) -> str:
     return f"{ended}: {lines[-1][:200]}" if lines else ended
 
 
+class _WarmUpError(Exception):
+    """A process did not live through its warm-up, or not in time."""
+
+
 class _Worker:
     """avfuse.evaluation.worker with a function in it. Raises ReadError where it cannot load that."""
 
@@ -206,18 +218,20 @@ class _Worker:
         self._watch = Watch(self._process.pid)
         self._watch.__enter__()
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         loading = {"function": method.function, "module": method.module, "file": method.file}
         try:
             told = self._exchange({"method": loading, "warm": list(limits.warm)})
+            trouble = told.get("fault", told.get("died"))
+            if trouble is not None:
+                raise ReadError(f"method {method.spec!r} cannot be loaded: {trouble or 'it takes too long'}")
+            if "died" in self._next():
+                raise _WarmUpError
         except BaseException:
             self.close()
             raise
         self.startup = time.perf_counter() - began
-        trouble = told.get("fault", told.get("died"))
-        if trouble is not None:
-            self.close()
-            raise ReadError(f"method {method.spec!r} cannot be loaded: {trouble or 'it takes too long'}")
 
     def ask(self, files: Sequence[str], out: str) -> dict[str, Any]:
         """`died` where the process did not live to answer: its last words, or nothing where the time was up."""
@@ -235,6 +249,9 @@ class _Worker:
         with suppress(OSError):  # a process that died is told below
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
+        return self._next()
+
+    def _next(self) -> dict[str, Any]:
         try:
             line = self._lines.get(timeout=self.limits.seconds)
         except queue.Empty:
@@ -258,6 +275,7 @@ class _Worker:
     def close(self) -> None:
         self._watch.__exit__()
         kill(self._process)
-        for pipe in (self._process.stdin, self._stderr):
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             with suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -223,7 +223,10 @@ def judge(case: Case, method: str, alignment: Alignment | None, reason: str = ""
         elif absent:
             found.append(replace(failed, reason=f"the answer says nothing of {absent[0]}"))
         elif pair.clock is None:
-            found.append(_of_stranger(failed, pair, alignment, names))
+            own = root_of(case.true, pair.moving)
+            island = {n for n in case.names if own is not None and root_of(case.true, n) == own} | {pair.moving}
+            others = [known for name, known in names.items() if name not in island]
+            found.append(_of_stranger(failed, pair, alignment, names, others))
         else:
             answer = relative(alignment, names[pair.reference], names[pair.moving])
             turned = answer.estimate is alignment.clocks[names[pair.reference]]
@@ -231,11 +234,13 @@ def judge(case: Case, method: str, alignment: Alignment | None, reason: str = ""
     return tuple(found)
 
 
-def _of_stranger(blank: PairResult, pair: TruePair, alignment: Alignment, names: Mapping[str, str]) -> PairResult:
-    """Nothing that shares a clock with anybody may be stated; of several true offsets two have to be named."""
+def _of_stranger(
+    blank: PairResult, pair: TruePair, alignment: Alignment, names: Mapping[str, str], others: Sequence[str]
+) -> PairResult:
+    """It may not be placed beside any of `others`; of several true offsets two have to be named."""
     own = names[pair.moving]
     root = root_of(alignment, own)
-    company = [n for n in alignment.clocks if n != own and root is not None and root_of(alignment, n) == root]
+    company = [n for n in others if root is not None and root_of(alignment, n) == root]
     if company:
         answer = relative(alignment, company[0] if root == own else str(root), own)
         placed = f"placed beside {company[0]}"

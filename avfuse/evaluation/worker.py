@@ -1,8 +1,8 @@
 """A function in a process of its own: questions come in as lines of JSON, and answers go out the same way.
 
-The first line names the function and files to warm up on; the answer to it is `{"ready": ...}`. Each further line is a
-question `{"files": [...], "out": path}`: the alignment goes to `out`, and the line `{"seconds": ...}` or
-`{"error": ...}` says how that went. What the function prints goes to stderr.
+The first line names the function and files to warm up on; it is answered by `{"loaded": ...}`, then `{"ready": ...}`.
+Each further line is a question `{"files": [...], "out": path}`: the alignment goes to `out`, and the line
+`{"seconds": ...}` or `{"error": ...}` says how that went. What the function prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +79,9 @@ def main() -> None:
     except BaseException as error:
         say({"fault": reason(error)})
         return
+    say({"loaded": True})
     if first["warm"]:
-        with suppress(Exception):
-            answer(align, first["warm"], None)
+        answer(align, first["warm"], None)
     say({"ready": True})
     for line in questions:
         question = json.loads(line)

@@ -64,8 +64,8 @@ def errors_table(summaries: Sequence[Summary]) -> Table | None:
     return Table(
         f"Errors: {_pairs(summaries[0].pairs)} with a truth to find",
         ("method", "answers", "median |error| [ms]", "p95", "max", "worst, median", "gross"), rows,
-        "Errors are of the answers given, in the middle of what both recorded; `worst` is the largest within it. "
-        f"`gross`: answers off by more than {GROSS * 1e3:g} ms, of all pairs. In brackets: 95 % intervals.",
+        "Errors are of the answers given, in the middle of what both recorded; worst: the largest within it. "
+        f"Gross: answers off by more than {GROSS * 1e3:g} ms, of all pairs. In brackets: 95 % intervals.",
     )  # fmt: skip
 
 

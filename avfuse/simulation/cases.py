@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +134,7 @@ def _write(
     truth = Alignment(
         reference.name, {reference.name: reference_estimate(reference.name, reference.duration), **clocks}, facts=facts
     )
-    truth.save(place / "alignment.json")
+    # Relative to its folder, which can then be moved.
+    near = {name: replace(f, source=os.path.relpath(f.source or "")) for name, f in facts.items()}
+    replace(truth, facts=near).save(place / "alignment.json")
     return truth
