@@ -653,6 +653,33 @@ def test_functions_that_a_process_can_load_run_in_one() -> None:
         named_method("m", 3)  # type: ignore[arg-type]
 
 
+def test_a_script_that_evaluates_its_own_function_runs_it_elsewhere(pairs: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    text = (
+        "import os, avfuse\n"
+        "started = os.getpid()\n"
+        "def mine(files):\n"
+        "    found = avfuse.Alignment.from_maps(dict.fromkeys(files, avfuse.ClockMap()))\n"
+        "    raise RuntimeError(f'in {started}')\n"
+        "GUARD"
+        "    found = avfuse.evaluate(PAIRS, {'mine': mine}, time_limit=60)\n"
+        "    print(os.getpid(), found.pairs[0].reason)\n"
+    ).replace("PAIRS", repr(str(pairs)))
+    root = str(Path(avfuse.__file__).parents[1])
+
+    def run_script(guard: str) -> Any:
+        script.write_text(text.replace("GUARD", guard))
+        return run([sys.executable, str(script)], environment={**os.environ, "PYTHONPATH": root}, time_limit=100)
+
+    ran = run_script("if __name__ == '__main__':\n")
+    own, *reason = ran.stdout.split()
+    assert reason[:2] == ["RuntimeError:", "in"]
+    assert reason[2] != own
+    ran = run_script("if True:\n")
+    assert ran.code == 1
+    assert "call it under if __name__" in ran.stderr.splitlines()[-1]
+
+
 # Processes
 
 

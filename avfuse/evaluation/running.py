@@ -23,6 +23,7 @@ from avfuse.evaluation.cases import Case, check_names, check_truth, read_cases
 from avfuse.evaluation.judging import names_in, relative, true_pairs
 from avfuse.evaluation.methods import Aligner, Function, Method, methods_of
 from avfuse.evaluation.results import Asked, Evaluation
+from avfuse.evaluation.worker import LOADED
 from avfuse.files import check_folder
 from avfuse.metrics import cycle_residuals
 
@@ -61,6 +62,10 @@ def evaluate(
     What a method does wrong (an exception, an end, a limit, an answer that is none) is its result of that case. Raises
     ReadError for cases that cannot be read and methods that cannot be loaded.
     """
+    if LOADED in os.environ:
+        raise StreamError(
+            "evaluate: was called while a method was loaded from this file; call it under if __name__ == '__main__'"
+        )
     listed = read_cases(cases) if isinstance(cases, str | os.PathLike) else list(cases)
     if not listed:
         raise StreamError("evaluate: no cases; expected at least one")

@@ -19,6 +19,8 @@ from typing import Any
 
 from avfuse.alignment import Alignment, json_text
 
+LOADED = "AVFUSE_EVALUATE_WORKER"
+
 
 def load_function(function: str, module: str, file: str | None) -> Callable[..., Any]:
     """The function, from its file or its module. Raises whatever loading it raises."""
@@ -74,6 +76,8 @@ def main() -> None:
         answers.flush()
 
     first = json.loads(questions.readline())
+    # A script that evaluates when it is loaded would start itself again and again: `evaluate` refuses where it sees it.
+    os.environ[LOADED] = "1"
     try:
         align = load_function(**first["method"])
     except BaseException as error:
