@@ -20,6 +20,7 @@ from avfuse.evaluation.cases import Case
 from avfuse.evaluation.judging import PairResult, judge, mutual_errors
 from avfuse.metrics import (
     TOLERANCES,
+    Z95,
     Figure,
     Reliability,
     difference,
@@ -99,7 +100,8 @@ class Comparison:
 
     success: difference of the shares within each tolerance, first minus second. p: of McNemar's exact test, by cases
         that succeed as a whole. closer, farther: pairs both stated in which the first is nearer to the truth, or less
-        near; closer_p: of the sign test. time: geometric mean of first / second, of all that a person waits for.
+        near, by more than the truth is known to (1.96 known); closer_p: of the sign test. time: geometric mean of
+        first / second, of all that a person waits for.
     """
 
     first: str
@@ -231,7 +233,8 @@ class Evaluation:
             tests.append(sign_test(int((whole[0] & ~whole[1]).sum()), int((whole[1] & ~whole[0]).sum())))
         both = a.stated & b.stated
         nearer = np.abs(a.error[both]) - np.abs(b.error[both])
-        closer, farther = int((nearer < 0).sum()), int((nearer > 0).sum())
+        known = Z95 * a.known[both]
+        closer, farther = int((nearer < -known).sum()), int((nearer > known).sum())
         own, theirs = ([part.answers[m].wait for part in self.asked] for m in (first, second))
         return Comparison(
             first, second,

@@ -134,12 +134,15 @@ class _Run:
         for asker in self._askers:
             asker.close()
 
-    def _asker(self, method: Method) -> Asker:
-        own: dict[str, Asker] = self._own.__dict__
-        if method.name not in own:
-            own[method.name] = Asker(method, self.limits)
-            self._askers.append(own[method.name])
-        return own[method.name]
+    def _ask(self, method: Method, case: Case, *, again: bool = False) -> Answer:
+        """again: for what is not timed, and need not be fresh."""
+        if self._stopped:
+            raise StreamError("evaluate: was stopped")
+        own: dict[tuple[str, bool], Asker] = self._own.__dict__.setdefault("askers", {})
+        if (method.name, again) not in own:
+            own[method.name, again] = Asker(method, replace(self.limits, fresh=False) if again else self.limits)
+            self._askers.append(own[method.name, again])
+        return own[method.name, again].ask(case.files)
 
     def _case(self, case: Case) -> Asked:
         # Case after case, and every method in turn: whatever else the machine does slows all methods alike.
@@ -162,18 +165,13 @@ class _Run:
                 truth = truth or known["truth"]
             return Asked(replace(case, truth=truth, make=None), answers, residuals)
 
-    def _ask(self, method: Method, case: Case) -> Answer:
-        if self._stopped:
-            raise StreamError("evaluate: was stopped")
-        return self._asker(method).ask(case.files)
-
     def _cycles(self, method: Method, case: Case) -> tuple[float, ...]:
         if len(case.names) < 3:
             return ()
         maps: dict[tuple[str, str], Any] = {}
         for a, b in combinations(case.names, 2):
             pair = case.pair(a, b)
-            answer = self._ask(method, pair)
+            answer = self._ask(method, pair, again=self.limits.fresh)
             if answer.alignment is None:
                 continue
             names = names_in(pair, answer.alignment)

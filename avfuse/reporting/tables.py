@@ -63,9 +63,9 @@ def milliseconds(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "–"
+    return f"{100 * part / whole:.0f} %" if whole and math.isfinite(part) else "–"
 
 
 def tenths(part: float, whole: float) -> str:
     """A share to a tenth of a per cent."""
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    return f"{100 * part / whole:.1f} %" if whole and math.isfinite(part) else "–"
