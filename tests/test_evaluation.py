@@ -327,6 +327,8 @@ def test_a_change_of_what_was_said_is_a_method_of_its_own(made: list[Case]) -> N
 def test_tables_are_of_the_chosen_cases(made: list[Case]) -> None:
     found = evaluate(made, {"m": late_by(0.0)})
     assert found.where(lambda c: c.group == "pair").summary("m").strangers == 0
+    nothing = found.where(lambda c: False).summary("m")
+    assert (nothing.pairs, nothing.stated.count) == (0, 0)
     assert found.settings() == {"group": ("pair", "stranger"), "parity": ("even", "odd")}
     titles = [table.title for table in found.tables()]
     assert "By parity: pairs within 1 ms / off by more than 100 ms" in titles

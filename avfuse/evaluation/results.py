@@ -180,7 +180,7 @@ class Evaluation:
         answers = [part.answers[method] for part in self.asked]
         # A method that fails at once is not quick.
         answered = [a for a in answers if a.alignment is not None]
-        cycles = np.concatenate([np.asarray(part.cycles.get(method, ()), np.float64) for part in self.asked])
+        cycles = np.array([residual for part in self.asked for residual in part.cycles.get(method, ())], np.float64)
         size = np.abs(stated.error)
         peaks = [a.peak_mb for a in answers if math.isfinite(a.peak_mb)]
         return Summary(

@@ -132,22 +132,19 @@ def consistency_table(summaries: Sequence[Summary]) -> Table | None:
         )
         for s in summaries
     ]  # fmt: skip
-    if all(cell == "–" for row in rows for cell in row[1:]):
+    columns = ("method", "|drift error|, median [ppm]", "p95", "mutual error, p95 [ms]", "cycle residual, median [ms]",
+               "max")  # fmt: skip
+    told = [k for k in range(len(columns)) if any(row[k] != "–" for row in rows)]
+    if told == [0]:
         return None
+    notes = [
+        "Mutual error: of joint answers, between any two recordings." if 3 in told else "",
+        "Cycle residual: of answers about pairs alone, round every triangle." if 4 in told else "",
+    ]
     return Table(
-        "Drift and consistency",
-        (
-            "method",
-            "|drift error|, median [ppm]",
-            "p95",
-            "mutual error, p95 [ms]",
-            "cycle residual, median [ms]",
-            "max",
-        ),
-        rows,
-        "Mutual error: of joint answers, between any two recordings. Cycle residual: answers about pairs alone, round "
-        "every triangle.",
-    )
+        "Drift and consistency", [columns[k] for k in told], [[row[k] for k in told] for row in rows],
+        " ".join(filter(None, notes)),
+    )  # fmt: skip
 
 
 def setting_table(evaluation: Evaluation, key: str) -> Table | None:
