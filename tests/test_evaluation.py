@@ -505,6 +505,22 @@ def test_a_ten_line_method_in_a_file_is_compared_by_its_name(pairs: Path) -> Non
     assert theirs.peak_mb < own.peak_mb
 
 
+def test_the_page_shows_the_method_as_it_is() -> None:
+    assert EXAMPLE.read_text() in (EXAMPLE.parents[1] / "evaluate.md").read_text()
+
+
+def test_the_ten_lines_on_real_recordings(shared: Path) -> None:
+    listed = read_cases(EXAMPLE.parent / "real-cases.json")
+    assert [len(case.names) for case in listed] == [2, 2, 2, 2, 2, 8]
+    assert all(Path(file).resolve().is_relative_to(shared.resolve()) for case in listed for file in case.files)
+    chosen = [case for case in listed if case.name in ("talk", "no echo")]
+    found = evaluate(chosen, ["avfuse", f"{EXAMPLE}:align_by_envelope"], fresh=False)
+    own, theirs = (found.summary(name) for name in found.methods)
+    assert own.largest < 1e-3
+    assert theirs.largest < 20e-3  # it steps by 10 ms
+    assert (own.false.value, theirs.false.value) == (0.0, 1.0)
+
+
 METHODS = """
 import os, sys, time
 import avfuse
