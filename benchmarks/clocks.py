@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from avfuse import Stream
 from avfuse.clock import PiecewiseClock, Segment
+from avfuse.reporting.tables import Table, milliseconds
 from avfuse.simulation import Room
 from avfuse.simulation.pairs import random_places
 from avfuse.simulation.sampling import convolve, rms, sample_on_clock
@@ -27,7 +28,7 @@ from avfuse.simulation.sounds import make_sound
 from avfuse.temporal import estimate_clock
 from benchmarks.options import SHARED, Options
 from benchmarks.rows import Row, gather
-from benchmarks.tables import Goals, Table, milliseconds, show
+from benchmarks.tables import Goals, show
 
 RATE = 16000.0
 LENGTH = 1800.0  # seconds of every case
