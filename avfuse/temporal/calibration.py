@@ -68,10 +68,10 @@ def settle(plain: Refined, onset: Refined) -> Settled:
 
 
 def _variance(refined: Refined, at: float) -> float:
-    """Of the lag at a time, noise and reflections."""
+    """Of the lag at a time: noise, reflections, and a clock that is no line."""
     away = at - refined.line.centre
     noise = refined.cov[0, 0] + away**2 * refined.cov[1, 1]
-    return float(STD_NOISE**2 * noise + (STD_BENT * refined.bent) ** 2 + STD_FLOOR**2)
+    return float(STD_NOISE**2 * noise + (STD_BENT * refined.bent) ** 2 + refined.wander**2 + STD_FLOOR**2)
 
 
 def lobe_probabilities(lobes: Sequence[Lobe], sharpness: float) -> NDArray[np.float64]:

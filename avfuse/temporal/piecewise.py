@@ -78,6 +78,18 @@ def compare_stretches(a: Heard, b: Heard, stretches: Sequence[Stretch]) -> Toget
     )
 
 
+def support_beside(a: Heard, b: Heard, together: Together, moved: float) -> float:
+    """How much agrees where all stretches are moved by `moved` seconds of lag."""
+    parts = []
+    for c in together.compared:
+        if c is not None:
+            line = replace(c.line, lag=c.line.lag + moved)
+            windows = choose_windows(a, c.part, line, c.most)
+            if windows:
+                parts.append(gather(a, c.part, line, windows))
+    return focus(_joined(parts)).support if parts else 0.0
+
+
 def _compare(a: Heard, b: Heard, stretch: Stretch, length: float) -> Compared | None:
     """length: seconds of all stretches, among which the windows are shared out."""
     begin = stretch.begin + min(_MARGIN, stretch.begin_std) + stretch.begin_std

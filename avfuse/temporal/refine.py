@@ -28,6 +28,7 @@ _LOWEST, _HIGHEST = 47.0, 7500.0  # Hz: below lie rumble and hum, above the tran
 FRAME_WORTH, BIN_WORTH = 0.52, 0.67
 ONSET_WORTH = 0.26  # 87.5 % overlap
 _CLEAR = 4.0  # standard deviations above none from which a cell's own coherence is believed
+_TOGETHER = 12  # groups whose lag is looked at as one
 _AROUND = 2  # bands on both sides, and one group, that tell of a cell's coherence
 
 
@@ -79,7 +80,7 @@ class Refined:
     """line: centred on the evidence. cov: diagonal `(2, 2)` of (lag at the centre, drift); of the lag noise alone.
 
     bent: seconds, 1 sigma, that reflections bend the lag by, from how bands disagree beyond noise; what the same does
-    to the drift is in `cov`.
+    to the drift is in `cov`. wander: seconds, 1 sigma, by which the lag leaves the line for seconds on end.
     coherence: mean magnitude-squared coherence where it was weighted. drift_known: drift was estimated.
     """
 
@@ -88,6 +89,7 @@ class Refined:
     bent: float
     coherence: float
     drift_known: bool
+    wander: float = 0.0
 
 
 def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refined:
@@ -121,7 +123,33 @@ def refine(cells: Cells, *, lag: float = 0.0, with_drift: bool = True) -> Refine
     line = cells.line
     sharp = Line(line.lag_at(centre) + lag, line.drift + drift, centre, line.score)
     gamma2 = float(np.average(_squared_coherence(weight), weights=weight + 1e-30))
-    return Refined(sharp, np.diag([noise, drift_variance_left]), bent, gamma2, with_drift)
+    wander = _wander(cells.times, slope.sum(axis=1), bend.sum(axis=1), noise * total)
+    if with_drift:
+        # What wanders from one end to the other tilts the line.
+        drift_variance_left += 12 * wander**2 / max(float(np.ptp(cells.times)), 1.0) ** 2
+    return Refined(sharp, np.diag([noise, drift_variance_left]), bent, gamma2, with_drift, wander)
+
+
+def _wander(times: F64, slope: F64, bend: F64, unit: float) -> float:
+    """By how much the lags of stretches of six seconds scatter beyond noise, where that is beyond doubt.
+
+    slope, bend: of every group. unit: variance of the lag times the bend that tells it.
+    """
+    stretch = np.concatenate([[0], np.cumsum(np.diff(times) > 1.0)])
+    runs = np.concatenate([np.arange(np.count_nonzero(stretch == k)) // _TOGETHER for k in range(stretch[-1] + 1)])
+    label = np.unique(stretch * (len(times) + 1) + runs, return_inverse=True)[1]
+    score, weight = np.bincount(label, slope), np.bincount(label, np.maximum(bend, 0))
+    says = weight > 0.02 * weight.max(initial=0.0)
+    count = int(np.count_nonzero(says))
+    if count < 6:
+        return 0.0
+    lag, variance = score[says] / weight[says], unit / weight[says]
+    excess = float((lag**2 / variance).sum()) - count
+    # Five standard deviations of chi squared: noise alone never gets there.
+    if excess < 5 * math.sqrt(2 * count):
+        return 0.0
+    w = 1 / variance
+    return math.sqrt(excess / float(w.sum() - (w**2).sum() / w.sum()))
 
 
 State = tuple[float, float, float]  # lag, drift, and the time about which the two are uncorrelated

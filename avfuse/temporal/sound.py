@@ -26,8 +26,15 @@ from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import Evidence, choose_windows, gather, gather_onsets, meeting
 from avfuse.temporal.focus import Lobe
 from avfuse.temporal.hearing import Heard, hear
-from avfuse.temporal.matching import Tried, best_supported, candidate_lines, rivals_of
-from avfuse.temporal.piecewise import break_after, breaks_of, compare_stretches, settle_stretches
+from avfuse.temporal.matching import RIVAL, Tried, best_supported, candidate_lines, rivals_of
+from avfuse.temporal.piecewise import (
+    Together,
+    break_after,
+    breaks_of,
+    compare_stretches,
+    settle_stretches,
+    support_beside,
+)
 from avfuse.temporal.settling import settle_along, weigh_lobes
 from avfuse.temporal.sharing import share_of_time, sources_of
 from avfuse.temporal.tracking import SMALLEST, Stretch, follow, wanders
@@ -37,6 +44,7 @@ PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
 SHORTEST = 1.0  # seconds of sound that can be placed
 _BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.98
+_ELSEWHERE = 0.05  # seconds between lags that are different answers
 _LONG_ENOUGH = 20.0  # seconds of overlap in which a clock may be seen to break
 _SAME = 0.8e-3  # seconds
 _LEAST, _FEW = 1e-3, 8  # candidates less probable than this are left out, but for so many
@@ -212,7 +220,7 @@ def _follow_breaks(
     local = max(together.focused.local, best.plain.local)
     match = calibration.match_probability(together.focused.peak, local, best.line.score, best.line.wave)
     event = calibration.spread_probability(together.share)
-    rivals = [t for t in rivals_of(best, tried) if not _lies_on(t.focused.line, stretches)]
+    rivals = [t for t in rivals_of(best, tried) if _fits_beside(a, b, t.focused.line, stretches, together)]
     _, lobe, mixed = _one_answer(together.lobes, together.probabilities, together.sources, spacing)
     confidence = match * event * lobe / (1 + len(rivals))
     seen = seen | {
@@ -249,9 +257,13 @@ def _follow_breaks(
     )
 
 
-def _lies_on(line: Line, stretches: list[Stretch]) -> bool:
-    """Whether a line that part of the sound supports is that of a stretch."""
-    return any(abs(line.lag_at(s.line.centre) - s.line.lag) < 0.05 for s in stretches)
+def _fits_beside(a: Heard, b: Heard, line: Line, stretches: list[Stretch], together: Together) -> bool:
+    """Whether all stretches, moved to a line that part of the sound supports, agree nearly as well: it repeats."""
+    nearest = min(stretches, key=lambda s: max(s.begin - line.centre, line.centre - s.end))
+    moved = line.lag_at(line.centre) - nearest.line.lag_at(line.centre)
+    if abs(moved) < _ELSEWHERE or any(abs(line.lag_at(s.line.centre) - s.line.lag) < _ELSEWHERE for s in stretches):
+        return False
+    return support_beside(a, b, together, moved) > RIVAL * together.focused.support
 
 
 def _doubt(match: float, rivals: list[Tried], best: Tried) -> str:
