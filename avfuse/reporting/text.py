@@ -46,7 +46,18 @@ def print_alignment(alignment: Alignment, file: IO[str]) -> None:
         for cells in _rows(name, estimate, alignment.reference):
             table.add_row(*cells)
     doubts = [f"[bold]{escape(name)}[/]: {escape(e.message)}" for name, e in alignment.clocks.items() if e.message]
-    show(file, table, *doubts)
+    jumps = [f"[bold]{escape(n)}[/]: {line}" for n, e in alignment.clocks.items() for line in break_lines(e)]
+    show(file, table, *jumps, *doubts)
+
+
+def break_lines(estimate: ClockEstimate) -> list[str]:
+    """What each break of a clock is, in words."""
+    found = []
+    for b in estimate.breaks:
+        size = f"{abs(b.missing):.3f} s" if abs(b.missing) >= 1 else f"{abs(b.missing) * 1e3:.1f} ms"
+        what = f"lacks {size}" if b.missing > 0 else f"has {size} that the reference lacks,"
+        found.append(f"{what} at {b.at:.2f} s ± {format_std(b.std)}")
+    return found
 
 
 def _table(*headings: str) -> Table:

@@ -22,6 +22,7 @@ STATUS = {
 }
 _TIGHT = 0.02  # seconds: candidates closer than this are arrivals of one sound, not places in time
 _MANY = 0.2  # share of clear windows that may disagree before it is said
+_NO_JUMP = 0.1e-3  # seconds: smaller steps between lines are a change of drift
 
 
 def shown(name: str) -> str:
@@ -132,6 +133,8 @@ class Break:
 
     @property
     def label(self) -> str:
+        if not self.inserted and not self.missing:
+            return "drift changes"
         parts = []
         if self.inserted > 0:
             parts.append(f"{amount(self.inserted)} inserted")
@@ -148,14 +151,16 @@ class Break:
             told.append(f"{amount(self.missing)} of the event are missing (a pause, or dropped frames)")
         if self.missing < 0:
             told.append(f"its clock jumps back by {amount(self.missing)} (a reset, or the same moments again)")
-        return f"{at}, {' and '.join(told) or 'its clock begins a new line without a jump'}."
+        return f"{at}, {' and '.join(told) or 'its drift changes, without a jump'}."
 
 
 def breaks_of(estimate: ClockEstimate) -> list[Break]:
-    return [
-        Break(before.end, float(after.map(after.start) - before.map(before.end)), after.start - before.end)
-        for before, after in pairwise(estimate.segments)
-    ]
+    found = []
+    for before, after in pairwise(estimate.segments):
+        missing, inserted = float(after.map(after.start) - before.map(before.end)), after.start - before.end
+        jumps = max(abs(missing), inserted) > _NO_JUMP
+        found.append(Break(before.end, missing, inserted) if jumps else Break(before.end, 0.0, 0.0))
+    return found
 
 
 Verdict = Literal["holds", "doubtful", "unknown"]
