@@ -32,6 +32,7 @@ _SAME_LEVEL = 1.5e-3
 _PIECE = 60.0  # seconds of the moving sound that are searched in all of the reference
 _CREDIBLE = 6.5  # score of a lag of a piece; unrelated features reach 6.6
 _AROUND = 0.6  # seconds of lag on both sides of a credible one that are followed
+_MOST_RANGES = 40  # of lags that are followed: memory
 _CLIP = 8.0  # standard deviations; no moment speaks for more
 # In standard deviations of one second or half second; chance rises to about 4 among so many lags.
 _ROUGH_STEP, _ROUGH_JUMP = 6.0, 14.0
@@ -91,8 +92,11 @@ def follow(a: Heard, b: Heard, line: Line, *, low: float, high: float, smallest:
     of lag that count as a break.
     """
     points, _ = lag_points(a, b, low=low, high=high, length=_PIECE)
-    lags = [lag for _, _, lag, score in points if score > _CREDIBLE] + [line.lag_at(0.0), line.lag_at(b.duration)]
-    rough = _rough_path(a, b, _merged([(lag - _AROUND, lag + _AROUND) for lag in sorted(lags)]))
+    credible = sorted((-score, lag) for _, _, lag, score in points if score > _CREDIBLE)
+    lags = [line.lag_at(0.0), line.lag_at(b.duration), *(lag for _, lag in credible)]
+    while len(ranges := _merged([(lag - _AROUND, lag + _AROUND) for lag in sorted(lags)])) > _MOST_RANGES:
+        lags.pop()
+    rough = _rough_path(a, b, ranges)
     path = _fine_path(a, b, rough)
     if not len(path.times):
         return []
