@@ -25,6 +25,7 @@ _HOMES = {
     "ClockMap": "avfuse.clock",
     "PiecewiseClock": "avfuse.clock",
     "Segment": "avfuse.clock",
+    "WarpPath": "avfuse.clock",
     "AvfuseError": "avfuse.errors",
     "ReadError": "avfuse.errors",
     "StreamError": "avfuse.errors",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from avfuse.clock import ClockMap as ClockMap
     from avfuse.clock import PiecewiseClock as PiecewiseClock
     from avfuse.clock import Segment as Segment
+    from avfuse.clock import WarpPath as WarpPath
     from avfuse.errors import AvfuseError as AvfuseError
     from avfuse.errors import ReadError as ReadError
     from avfuse.errors import StreamError as StreamError

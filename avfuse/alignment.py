@@ -297,6 +297,12 @@ class Alignment:
 
         return draw_timeline(self, path)
 
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write the HTML page that explains this alignment: see `avfuse.reporting.page.write_report`."""
+        from avfuse.reporting.page import write_report
+
+        return write_report(self, path, **options)
+
     def to_json(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """The document of the schema `avfuse.alignment/1`.
 

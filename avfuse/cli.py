@@ -116,10 +116,11 @@ def align(
     timeline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for editing programs: .otio, .fcpxml.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the HTML page that explains it.")] = None,
 ) -> int:
     """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
     outputs: dict[str, str] = {}
-    for what, out in (("alignment", output), ("picture", picture), ("timeline", timeline)):
+    for what, out in (("alignment", output), ("picture", picture), ("timeline", timeline), ("report", report)):
         if out is not None:
             check_spares(out, files)
             check_writable(out)
@@ -150,6 +151,8 @@ def align(
         _export(alignment, timeline)
     if render is not None:
         _render(alignment, render)
+    if report is not None:
+        _report(alignment, report)
     with _printing():
         if as_json:
             _print_json(alignment.to_json())
@@ -216,6 +219,29 @@ def _export(alignment: Alignment, path: Path, **options: Any) -> None:
         _say(note)
     for name, why in exported.left_out.items():
         _say(f"{name}: not on the timeline: {why}")
+
+
+@app.command(name="report")
+def report_command(
+    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="An alignment.json by `avfuse align -o`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The HTML page to write.")],
+) -> int:
+    """Write one HTML page that explains an alignment: timeline, evidence measured again, sounds to listen to."""
+    from avfuse.alignment import load_alignment
+
+    loaded = load_alignment(alignment)
+    if os.path.realpath(output) == os.path.realpath(alignment):
+        raise WriteError(f"{output}: is the alignment itself; choose another name to write to")
+    check_spares(output, loaded.sources)
+    check_writable(output)
+    _report(loaded, output)
+    return _code(loaded)
+
+
+def _report(alignment: Alignment, path: Path) -> None:
+    with _progress() as progress:
+        alignment.report(path, progress=progress)
+    _say(f"wrote {path}")
 
 
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
     ClockMap        offset + t + drift * t             one clock against another
     PiecewiseClock  one such line per segment          pauses, dropped frames, clock resets
+    WarpPath        lines from knot to knot            performances of one piece at different tempo
 
 Times are float64 seconds; `drift` is dimensionless (1e-6 is 1 ppm).
 """
@@ -147,6 +148,109 @@ class PiecewiseClock:
         return PiecewiseClock(
             tuple(Segment(s.start, s.end, both.offset, both.drift) for s in self.segments for both in [other @ s.map])
         )
+
+
+@dataclass(frozen=True, eq=False)
+class WarpPath:
+    """Elastic time: rises from knot to knot in straight lines; NaN before the first knot and after the last one.
+
+    Nothing is known beyond the ends: a tempo that was not heard cannot be carried on as the rate of a clock can.
+
+    times: `(n,)` seconds of the moving recording's own time, n >= 2. reference_times: `(n,)` seconds of the
+        reference's, of the same moments. Both rise strictly, so that the map has an inverse.
+    confidence: `(n,)` at the knots, or None where nothing is said; see `confidence_at`.
+    cells: `(m, 2)` seconds (reference, moving) that were matched before they were smoothed into this map, never
+        falling; None where there are none.
+    Raises StreamError for times that are not finite or do not rise.
+    """
+
+    times: Times
+    reference_times: Times
+    confidence: Times | None = None
+    cells: Times | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("times", "reference_times", "confidence", "cells"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, np.asarray(given, np.float64))
+        shape = self.times.shape
+        if len(shape) != 1 or shape[0] < 2 or self.reference_times.shape != shape:
+            raise StreamError(
+                f"WarpPath: times of shape {shape}, reference_times of shape {self.reference_times.shape}; "
+                "expected both (n,) with n >= 2"
+            )
+        for name, knots in (("times", self.times), ("reference_times", self.reference_times)):
+            if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
+                raise StreamError(f"WarpPath: {name} are not finite and strictly rising")
+        if self.confidence is not None:
+            if self.confidence.shape != shape:
+                raise StreamError(f"WarpPath: confidence of shape {self.confidence.shape} for {shape[0]} knots")
+            if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+                raise StreamError("WarpPath: confidence outside 0 ... 1")
+        if self.cells is not None and (self.cells.ndim != 2 or self.cells.shape[1] != 2):
+            raise StreamError(f"WarpPath: cells of shape {self.cells.shape}; expected (m, 2)")
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """First and last moving time that the map knows, both included."""
+        return float(self.times[0]), float(self.times[-1])
+
+    def __call__(self, times: ArrayLike) -> Times:
+        """Reference times of `times` (any shape, seconds); NaN outside the span."""
+        return np.asarray(np.interp(np.asarray(times, np.float64), self.times, self.reference_times, np.nan, np.nan))
+
+    def tempo(self, times: ArrayLike) -> Times:
+        """Reference seconds per second of the moving recording at `times`: above 1 the moving one is faster."""
+        t = np.asarray(times, np.float64)
+        k = np.clip(np.searchsorted(self.times, t, side="right") - 1, 0, len(self.times) - 2)
+        slopes = np.diff(self.reference_times) / np.diff(self.times)
+        return np.where((t >= self.times[0]) & (t <= self.times[-1]), slopes[k], np.nan)
+
+    def confidence_at(self, times: ArrayLike) -> Times:
+        """Probability that the map is within 50 ms at `times`; NaN outside the span and where nothing is said."""
+        if self.confidence is None:
+            return np.full(np.shape(np.asarray(times)), np.nan)
+        return np.asarray(np.interp(np.asarray(times, np.float64), self.times, self.confidence, np.nan, np.nan))
+
+    def inverse(self) -> WarpPath:
+        """The map reference -> moving, with the same confidence at the same moments."""
+        cells = None if self.cells is None else self.cells[:, ::-1].copy()
+        return WarpPath(self.reference_times, self.times, self.confidence, cells)
+
+    def __matmul__(self, other: ClockMap | WarpPath) -> WarpPath:
+        """(a @ b)(t) = a(b(t)) where both know it; confidences multiply, cells are those of neither.
+
+        A PiecewiseClock does not compose with a WarpPath: its holes and jumps are no rising map.
+        Raises StreamError where a knows no time that b leads to.
+        """
+        if isinstance(other, ClockMap):
+            back = other.inverse()
+            cells = None if self.cells is None else np.stack([self.cells[:, 0], back(self.cells[:, 1])], axis=1)
+            return WarpPath(back(self.times), self.reference_times, self.confidence, cells)
+        if not isinstance(other, WarpPath):
+            return NotImplemented
+        low = max(other.reference_times[0], self.times[0])
+        high = min(other.reference_times[-1], self.times[-1])
+        if not low < high:
+            inner, outer = (f"{t[0]:.3f} ... {t[-1]:.3f} s" for t in (other.reference_times, self.times))
+            raise StreamError(f"WarpPath: the inner map leads to {inner}, the outer knows {outer}; expected an overlap")
+        between = np.union1d(other.reference_times, self.times)
+        between = between[(between >= low) & (between <= high)]
+        back_to = other.inverse()
+        moving, mapped = back_to(between), self(between)
+        # Knots of the two that all but coincide may fall together in rounding.
+        apart = np.concatenate([[True], (np.diff(moving) > 0) & (np.diff(mapped) > 0)])
+        confidence = None
+        if self.confidence is not None and other.confidence is not None:
+            confidence = (self.confidence_at(between) * back_to.confidence_at(between))[apart]
+        return WarpPath(moving[apart], mapped[apart], confidence)
+
+    def __rmatmul__(self, other: ClockMap) -> WarpPath:
+        if not isinstance(other, ClockMap):
+            return NotImplemented
+        cells = None if self.cells is None else np.stack([other(self.cells[:, 0]), self.cells[:, 1]], axis=1)
+        return WarpPath(self.times, other(self.reference_times), self.confidence, cells)
 
 
 def _uncovered(start: float, end: float, taken: list[Segment]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""`avfuse demo`: an event with a known truth, from simulation to the picture of the timeline."""
+"""`avfuse demo`: an event with a known truth, from simulation to the report."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ recordings/     as the devices wrote them, each with a start and a clock of its 
 truth.json      when each device really started, and how fast its clock really ran
 alignment.json  what avfuse found: `avfuse align recordings/* -o alignment.json`
 aligned/        the same files on one timeline: `avfuse render alignment.json -o aligned`
+report.html     what it means, to look at and listen to: `avfuse report alignment.json -o report.html`
 timeline.png    the picture of it: `avfuse align recordings/* --picture timeline.png`
 
 Open two files of aligned/ side by side in any editor, both at its start: every flash comes with its beep.
@@ -44,12 +45,13 @@ class Demo:
         file.write(
             "\nHere all microphones are 1.4 m from the event. Sound takes 2.9 ms per metre, so that devices at other\n"
             "distances hear it later: tell how far apart they may be with --spacing METRES, and ± includes that.\n\n"
-            f"Look at {self.folder / 'timeline.png'}, and play the files in {self.folder / 'aligned'} side by side.\n"
+            f"Open {self.folder / 'report.html'} in a browser, and play the files in {self.folder / 'aligned'} side by "
+            "side.\n"
         )
 
 
 def run_demo(folder: str | os.PathLike[str], *, progress: Callable[[float, str], None] | None = None) -> Demo:
-    """Simulate an event, align its recordings, render them and draw the timeline, all into `folder`.
+    """Simulate an event, align its recordings, render them, draw the timeline and write the report, into `folder`.
 
     progress: called with the share done (0..1) and what is being done.
     Raises WriteError where the folder cannot be written to.
@@ -75,9 +77,10 @@ def run_demo(folder: str | os.PathLike[str], *, progress: Callable[[float, str],
     with replacing(folder / "README.txt") as temporary:
         temporary.write_text(_README, encoding="utf-8")
     alignment.save(folder / "alignment.json")
-    alignment.render(folder / "aligned", best_sound="recorder", progress=stage(0.8, 0.95))
-    stage(0.95, 1.0)(0.0, "drawing the timeline")
+    alignment.render(folder / "aligned", best_sound="recorder", progress=stage(0.8, 0.9))
+    stage(0.9, 0.9)(0.0, "drawing the timeline")
     alignment.picture(folder / "timeline.png")
+    alignment.report(folder / "report.html", progress=stage(0.92, 1.0))
     return Demo(folder, alignment, truth)
 
 

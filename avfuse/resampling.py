@@ -242,6 +242,11 @@ def resample_pieces(pieces: Iterable[Piece], rate_in: float, rate_out: float) ->
         yield rest
 
 
+def resampler(channels: int, rate_in: float, rate_out: float) -> _Run:
+    """For sound that arrives in pieces: `.push(samples)` gives (start, values), or None until enough has come."""
+    return _Run(_checked_design(rate_in, rate_out), channels, 0.0, rate_in, rate_out)
+
+
 def resample(values: Array, rate_in: float, rate_out: float) -> NDArray[np.float32]:
     """Sound (channels, n) at another rate: float32 (channels, ceil(n * rate_out / rate_in)), sample 0 at the same time.
 

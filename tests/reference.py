@@ -263,3 +263,65 @@ def best_path_value(scores, moved, steps, step_cost, jump_cost):
         path_value(scores, moved, steps, step_cost, jump_cost, path)
         for path in itertools.product(range(scores.shape[1]), repeat=len(scores))
     )
+
+
+# avfuse._kernels.warp
+
+
+def local_costs(x, y, rooted):
+    """Costs of all cells of (n, dims) frames, summed in float32 in the order of the dimensions."""
+    found = np.empty((len(x), len(y)), np.float32)
+    for i, a in enumerate(np.asarray(x, np.float32)):
+        for j, b in enumerate(np.asarray(y, np.float32)):
+            total = np.float32(0)
+            for p, q in zip(a, b, strict=True):
+                total = np.float32(total + np.float32(p - q) * np.float32(p - q))
+            found[i, j] = np.sqrt(total) if rooted else np.float32(0.5) * total
+    return found
+
+
+def warp_path(costs, limited, weights, free, allowed=None):
+    """The whole matrix, cell by cell: cost of the cheapest path and its cells, or (inf, None)."""
+    rows, columns = costs.shape
+    moves = ((1, 1), (2, 1), (1, 2)) if limited else ((1, 1), (1, 0), (0, 1))
+    total, came = np.full((rows, columns), np.inf), {}
+    for i in range(rows):
+        for j in range(columns):
+            if allowed is not None and not allowed[i, j]:
+                continue
+            c = float(costs[i, j])
+            if i == 0 and (free or j == 0):
+                total[i, j], came[i, j] = weights[0] * c, None
+            for (di, dj), weight in zip(moves, weights, strict=True):
+                if i >= di and j >= dj and total[i - di, j - dj] + weight * c < total[i, j]:
+                    total[i, j], came[i, j] = total[i - di, j - dj] + weight * c, (i - di, j - dj)
+    cell = (rows - 1, int(np.argmin(total[-1])) if free else columns - 1)
+    if not np.isfinite(total[cell]):
+        return np.inf, None
+    path, cost = [], float(total[cell])
+    while cell is not None:
+        path.append(cell)
+        cell = came[cell]
+    return cost, np.array(path[::-1])
+
+
+def follow_peaks(values, state, keep, floor):
+    """One row after the other."""
+    rows, held = [], state
+    for row in values:
+        held = np.maximum(np.maximum(row, keep * held), floor)
+        rows.append(held)
+    return np.array(rows, np.float32).reshape(values.shape)
+
+
+def windowed_distances(x, y, shifts, centres, half):
+    """One window of one shift at a time."""
+    n = x.shape[1]
+    least = np.full(len(centres), np.inf)
+    for w, centre in enumerate(centres):
+        for shift in shifts:
+            frames = [k for k in range(centre - half, centre + half + 1) if 0 <= k < n and 0 <= k + shift < n]
+            if len(frames) > half:
+                squares = [float(((x[:, k + shift].astype(float) - y[:, k]) ** 2).sum()) for k in frames]
+                least[w] = min(least[w], np.mean(squares))
+    return least

@@ -126,13 +126,14 @@ def test_without_an_output_option_nothing_is_written(
 
 def test_every_output_that_was_asked_for_is_written(avfuse: Callable[..., Done], takes: Path, tmp_path: Path) -> None:
     saved, picture, folder = tmp_path / "alignment.json", tmp_path / "timeline.svg", tmp_path / "aligned"
-    timeline = tmp_path / "timeline.otio"
-    outputs = ["-o", saved, "--picture", picture, "--render", folder, "--timeline", timeline]
+    timeline, page = tmp_path / "timeline.otio", tmp_path / "report.html"
+    outputs = ["-o", saved, "--picture", picture, "--render", folder, "--timeline", timeline, "--report", page]
     done = avfuse("align", takes / "a.wav", takes / "b.wav", *outputs, "--json")
     assert done.code == 0
     assert json.loads(timeline.read_text())["OTIO_SCHEMA"] == "Timeline.1"
     assert json.loads(saved.read_text())["clocks"]["b"]["segments"] == done.document["clocks"]["b"]["segments"]
     assert picture.stat().st_size > 0
+    assert "Confirmed" in page.read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.iterdir()) == ["a.wav", "b.wav"]
     again = avfuse("align", folder / "a.wav", folder / "b.wav", "--json").document
     for clock in again["clocks"].values():
@@ -313,6 +314,7 @@ def test_bad_input_is_one_clear_line(
         ["align", "a.wav", "--colour"],
         ["render", "alignment.json"],
         ["export", "alignment.json"],
+        ["report", "alignment.json"],
         ["info"],
     ],
 )
@@ -328,6 +330,7 @@ def test_outputs_that_cannot_be_written_fail_before_anything_is_read(
     a_file = _written(tmp_path / "file", b"")
     for option, place in (
         ("-o", tmp_path / "absent" / "alignment.json"),
+        ("--report", tmp_path / "absent" / "report.html"),
         ("-o", tmp_path),
         ("--render", a_file),
         ("--picture", tmp_path / "timeline.gif"),
@@ -341,7 +344,7 @@ def test_outputs_that_cannot_be_written_fail_before_anything_is_read(
     assert list(tmp_path.iterdir()) == [a_file]
 
 
-@pytest.mark.parametrize("option", ["-o", "--picture", "--timeline"])
+@pytest.mark.parametrize("option", ["-o", "--picture", "--timeline", "--report"])
 def test_an_output_never_replaces_a_recording(
     avfuse: Callable[..., Done], takes: Path, tmp_path: Path, option: str
 ) -> None:
@@ -350,8 +353,9 @@ def test_an_output_never_replaces_a_recording(
     assert "is one of the recordings" in line
     assert take.read_bytes() == (takes / "b.wav").read_bytes()
     both = tmp_path / "both.png"
-    assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", "-o", both, "--picture", both))
-    assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", "-o", both, "--timeline", both))
+    for first, second in (("-o", "--picture"), ("-o", "--timeline"), ("--picture", "--report")):
+        outputs = [first, both, second, both]
+        assert "two names" in one_line(avfuse("align", takes / "a.wav", takes / "b.wav", *outputs))
     assert not both.exists()
 
 
@@ -359,7 +363,7 @@ def test_no_arguments_show_what_there_is(avfuse: Callable[..., Done]) -> None:
     done = avfuse()
     assert done.code == 2
     assert avfuse("--help").out == done.out
-    for command in ("demo", "info", "align", "render", "export"):
+    for command in ("demo", "info", "align", "render", "export", "report"):
         assert command in done.out
         assert avfuse(command, "--help").code == 0
     assert avfuse("--version").out.startswith("avfuse ")
@@ -422,6 +426,25 @@ def test_what_export_cannot_do_is_one_line(avfuse: Callable[..., Done], takes: P
     assert ".otio or .fcpxml" in one_line(avfuse("export", saved, "-o", saved))
     assert saved.read_bytes() == before
     assert list(tmp_path.iterdir()) == [saved]
+
+
+# report
+
+
+def test_a_saved_alignment_is_explained_and_the_exit_code_says_whether_it_is_whole(
+    avfuse: Callable[..., Done], takes: Path, tmp_path: Path
+) -> None:
+    saved, page = tmp_path / "alignment.json", tmp_path / "report.html"
+    quiet = wav(tmp_path / "quiet.wav", np.zeros(80000))
+    assert avfuse("align", takes / "a.wav", takes / "b.wav", quiet, "-o", saved).code == 3
+    done = avfuse("report", saved, "-o", page)
+    assert (done.code, done.out, done.err) == (3, "", f"wrote {page}\n")
+    assert "Confirmed" in page.read_text(encoding="utf-8")
+    before = saved.read_bytes()
+    assert "is the alignment itself" in one_line(avfuse("report", saved, "-o", saved))
+    assert "is one of the recordings" in one_line(avfuse("report", saved, "-o", quiet))
+    assert "no such file" in one_line(avfuse("report", tmp_path / "absent.json", "-o", page))
+    assert saved.read_bytes() == before
 
 
 # info
@@ -588,5 +611,5 @@ def test_the_demo_finds_the_truth(tmp_path: Path) -> None:
             assert segment["offset"] == pytest.approx(clock["offset"], abs=5e-5)
             assert segment["drift"] == pytest.approx(clock["drift"], abs=1e-6)
     made = {str(p.relative_to(tmp_path / "demo")) for p in (tmp_path / "demo").rglob("*") if p.is_file()}
-    assert {"timeline.png", "README.txt", "recordings/cam-a.mp4", "aligned/recorder.wav"} <= made
+    assert {"timeline.png", "report.html", "README.txt", "recordings/cam-a.mp4", "aligned/recorder.wav"} <= made
     assert len([name for name in made if name.startswith("aligned/")]) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "ray", "matplotlib", "cv2", "librosa", "scipy.signal", "opentimelineio")
+HEAVY = ("torch", "ray", "matplotlib", "cv2", "librosa", "scipy.signal", "opentimelineio", "jinja2")
 SOUND = "import avfuse, sys; avfuse.align(sys.argv[1:])"
 
 

@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from avfuse import Alignment, Candidate, ClockEstimate, ClockMap, PiecewiseClock, Segment, WriteError
 from avfuse.alignment import RecordingFacts, reference_estimate
-from avfuse.reporting.text import format_confidence, format_offset, format_ppm, print_alignment, print_truth
-from avfuse.reporting.timeline import draw_timeline, format_clock, format_duration
+from avfuse.reporting.text import (
+    format_clock,
+    format_confidence,
+    format_duration,
+    format_offset,
+    format_ppm,
+    print_alignment,
+    print_truth,
+)
+from avfuse.reporting.timeline import draw_timeline
 
 COV = np.array([[4e-10, 0.0], [0.0, 9e-14]])
 

@@ -330,7 +330,7 @@ JOINT = {
 def test_many_wrong_comparisons_spoil_no_interval(name):
     rows = [joint.joint_row(JOINT[name], 7, k) for k in range(20)]
     scores = np.array([score for row in rows for score in row["scores"]])
-    # The clocks of one network share the errors of its reference, so that coverage of 20 scatters by 1.7 %: three of it.
+    # The clocks of one network share the errors of its reference: coverage of 20 scatters by 1.7 %, three of it.
     assert 0.90 <= np.mean(scores <= 1.96) < 1.0
     assert np.mean(scores.max(1) <= 3) >= 0.97
     assert scores.max() <= 5

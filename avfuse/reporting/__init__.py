@@ -2,4 +2,7 @@
 
 text      tables and sentences for the terminal
 timeline  the picture of every recording on the common timeline
+page      the HTML page that explains an alignment; its figures in drawing, its sentences in words,
+          its sounds in snippets, and what the recordings say when measured again in measuring
+panels    the rows of both
 """

@@ -105,6 +105,18 @@ def format_confidence(confidence: float) -> str:
     return f"{math.floor(confidence * 1e4 + 1e-9) / 1e4:.4f}" if confidence < 1 else "1"
 
 
+def format_clock(seconds: float) -> str:
+    """12:05, 1:02:45, -0:30."""
+    sign, whole = "-" if round(seconds) < 0 else "", round(abs(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{sign}{hours}:{minutes:02d}:{rest:02d}" if hours else f"{sign}{minutes}:{rest:02d}"
+
+
+def format_duration(seconds: float) -> str:
+    """41.2 s, 12:05, 1:02:45."""
+    return f"{seconds:.1f} s" if seconds < 120 else format_clock(seconds)
+
+
 def print_truth(alignment: Alignment, truth: Mapping[str, ClockMap], file: IO[str]) -> None:
     """Estimates beside the truth; the error is that of the middle of each recording.
 

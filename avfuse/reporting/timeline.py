@@ -10,11 +10,9 @@ silence   ▒▒▒▒▒▒▒▒                                  degenerate: 
 
 from __future__ import annotations
 
-import math
 import os
 import textwrap
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,11 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from avfuse.alignment import Alignment, ClockEstimate, format_std
+from avfuse.alignment import Alignment
 from avfuse.errors import WriteError
 from avfuse.files import check_spares, replacing
-from avfuse.reporting.text import format_offset, format_ppm
+from avfuse.reporting.panels import Bar, Panel, Row, panels_of, tick_step
+from avfuse.reporting.text import format_clock
 
 FORMATS = (".png", ".svg", ".pdf")
 _INK, _FAINT, _GRID = "#1f2933", "#68737d", "#e3e7eb"
@@ -40,21 +39,6 @@ _FONTS = (
 )  # fmt: skip
 _ROW, _BAR = 0.52, 0.56  # inches per row; share of a row that the bar fills
 _NAME, _NOTE = 28, 46  # characters
-_STEPS = (
-    *(m * 10.0**e for e in (-4, -3, -2, -1, 0) for m in (1, 2, 5)), 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0,
-    1800.0, 3600.0, 7200.0, 10800.0, 21600.0, 43200.0,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A bar, or several where a recording has segments or an answer has candidates."""
-
-    name: str
-    kind: str
-    bars: tuple[tuple[float, float], ...]
-    title: str
-    detail: str
 
 
 def draw_timeline(alignment: Alignment, path: str | os.PathLike[str]) -> Path:
@@ -65,7 +49,7 @@ def draw_timeline(alignment: Alignment, path: str | os.PathLike[str]) -> Path:
     """
     check_picture(path)
     check_spares(path, alignment.sources)
-    panels = _panels(alignment)
+    panels = panels_of(alignment)
     families = {font.name for font in font_manager.fontManager.ttflist}
     style: Any = {
         "font.family": [name for name in _FONTS if name in families] or ["sans-serif"],
@@ -91,89 +75,48 @@ def check_picture(path: str | os.PathLike[str]) -> None:
         raise WriteError(f"{path}: unknown kind of picture; expected a name that ends in {', '.join(FORMATS)}")
 
 
-def _panels(alignment: Alignment) -> list[tuple[str, list[_Row]]]:
-    """(title of the time axis, rows) for the reference, every island, and the refusals."""
-    panels: dict[str, list[_Row]] = {alignment.reference: []}
-    refused: list[_Row] = []
-    for name, estimate in alignment.clocks.items():
-        lasts = alignment.facts[name].duration if name in alignment.facts else estimate.span[1]
-        row = _row(_drawable(name), estimate, lasts)
-        if row.kind == "refused":
-            refused.append(row)
-        else:
-            panels.setdefault(estimate.reference or alignment.reference, []).append(row)
-    found = [
-        (
-            f"time on the clock of {_drawable(reference)}"
-            + ("" if reference == alignment.reference else ", an island"),
-            rows,
-        )
-        for reference, rows in panels.items()
-        if rows
-    ]
-    return found + ([("own time of recordings that could not be placed", refused)] if refused else [])
-
-
 def _drawable(name: str) -> str:
     """Names of files may be no UTF-8; fonts have nothing for what is left of them."""
     return name.encode("utf-8", "replace").decode()
 
 
-def _row(name: str, estimate: ClockEstimate, lasts: float) -> _Row:
-    if estimate.status == "reference":
-        return _Row(name, "reference", ((0.0, lasts),), "reference", format_duration(lasts))
-    if estimate.clock is not None:
-        bars = tuple((float(s.map(s.start)), float(s.map(s.end))) for s in estimate.segments)
-        first, std = estimate.segments[0], estimate.std
-        title = f"{format_offset(first.offset, std)} s ± {format_std(std)}"
-        if len(bars) > 1:
-            return _Row(name, "aligned", bars, title, f"{len(bars)} segments")
-        drift = estimate.drift_std
-        detail = "drift unknown" if drift is None else f"drift {format_ppm(first.drift, drift)} ppm"
-        return _Row(name, "aligned", bars, title, detail)
-    if estimate.status == "ambiguous" and estimate.candidates:
-        bars = tuple((c.offset, float(c.map(lasts))) for c in estimate.candidates)
-        return _Row(name, "ambiguous", bars, f"ambiguous: {len(bars)} answers", estimate.message or "")
-    return _Row(name, "refused", ((0.0, lasts),), estimate.status.replace("_", " "), estimate.message or "")
-
-
-def _figure(panels: list[tuple[str, list[_Row]]]) -> Figure:
-    rows = [row for _, panel in panels for row in panel]
+def _figure(panels: list[Panel]) -> Figure:
+    rows = [row for panel in panels for row in panel.rows]
     left = 0.35 + 0.075 * min(max(len(row.name) for row in rows), _NAME)  # inches for the names
     # Inches for the notes, at the widths of an average character of both sizes.
     titles, details = max(len(row.title) for row in rows), max(len(row.detail) for row in rows)
     right = 0.4 + max(0.087 * titles, 0.062 * min(details, _NOTE))
     width, top, between = 11.0, 0.25, 0.85
-    heights = [_ROW * len(panel) for _, panel in panels]
+    heights = [_ROW * len(panel.rows) for panel in panels]
     height = top + sum(heights) + between * (len(panels) - 1) + 0.65
     figure = Figure(figsize=(width, height))
     above = height - top
-    for (title, panel), tall in zip(panels, heights, strict=True):
+    for panel, tall in zip(panels, heights, strict=True):
         box = (left / width, (above - tall) / height, (width - left - right) / width, tall / height)
-        _draw_panel(figure.add_axes(box), title, panel)
+        _draw_panel(figure.add_axes(box), _drawable(panel.title), panel.rows)
         above -= tall + between
     return figure
 
 
-def _draw_panel(axes: Any, title: str, rows: list[_Row]) -> None:
+def _draw_panel(axes: Any, title: str, rows: tuple[Row, ...]) -> None:
     for y, row in enumerate(rows):
         for n, bar in enumerate(row.bars):
             _draw_bar(axes, y, bar, row.kind, outline=row.kind == "ambiguous" and n > 0)
         _draw_note(axes, y, row)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [_shortened(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [_shortened(_drawable(row.name)) for row in rows])
     for label in axes.get_yticklabels():
         label.set(parse_math=False, color=_INK, fontsize=10)
     _draw_time_axis(axes, title, rows)
 
 
-def _draw_bar(axes: Any, y: int, bar: tuple[float, float], kind: str, *, outline: bool) -> None:
+def _draw_bar(axes: Any, y: int, bar: Bar, kind: str, *, outline: bool) -> None:
     """outline: a further answer of an ambiguous recording; only the best one is filled."""
     edge = {"ambiguous": _FILLS["ambiguous"], "refused": "#98a1a9"}.get(kind, "none")
     axes.barh(
         y,
-        bar[1] - bar[0],
-        left=bar[0],
+        bar.last - bar.first,
+        left=bar.first,
         height=_BAR,
         color="none" if outline else _FILLS[kind],
         edgecolor=edge,
@@ -184,7 +127,7 @@ def _draw_bar(axes: Any, y: int, bar: tuple[float, float], kind: str, *, outline
     )
 
 
-def _draw_note(axes: Any, y: int, row: _Row) -> None:
+def _draw_note(axes: Any, y: int, row: Row) -> None:
     """What is known of the recording, at the right of its bar."""
     lines = textwrap.wrap(row.detail, _NOTE, max_lines=2, placeholder=" …")
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
@@ -205,12 +148,12 @@ def _draw_note(axes: Any, y: int, row: _Row) -> None:
     )  # fmt: skip
 
 
-def _draw_time_axis(axes: Any, title: str, rows: list[_Row]) -> None:
-    first = min(start for row in rows for start, _ in row.bars)
-    last = max(end for row in rows for _, end in row.bars)
+def _draw_time_axis(axes: Any, title: str, rows: tuple[Row, ...]) -> None:
+    first = min(bar.first for row in rows for bar in row.bars)
+    last = max(bar.last for row in rows for bar in row.bars)
     length = max(last - first, 1e-3)
     axes.set_xlim(first - 0.01 * length, last + 0.01 * length)
-    step = next((s for s in _STEPS if length / s <= 9), 86400.0 * math.ceil(length / 9 / 86400))
+    step = tick_step(length)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     unit = "s"
     if length > 120:
@@ -228,15 +171,3 @@ def _draw_time_axis(axes: Any, title: str, rows: list[_Row]) -> None:
 def _shortened(name: str) -> str:
     """Both ends of a long name: cameras number their files at the end."""
     return name if len(name) <= _NAME else f"{name[: _NAME - 13]}…{name[-12:]}"
-
-
-def format_clock(seconds: float) -> str:
-    """12:05, 1:02:45, -0:30."""
-    sign, whole = "-" if round(seconds) < 0 else "", round(abs(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{sign}{hours}:{minutes:02d}:{rest:02d}" if hours else f"{sign}{minutes}:{rest:02d}"
-
-
-def format_duration(seconds: float) -> str:
-    """41.2 s, 12:05, 1:02:45."""
-    return f"{seconds:.1f} s" if seconds < 120 else format_clock(seconds)

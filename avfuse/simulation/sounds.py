@@ -31,7 +31,7 @@ _FRAME = 0.005
 
 def speech(duration: float, rate: float, rng: np.random.Generator) -> Sound:
     """Somebody talks: 3.5-5.5 syllables a second in phrases of 1-4 s, with pauses and consonants."""
-    talker = _Talker(duration, rate, rng)
+    talker = Talker(duration, rate, rng)
     pace = rng.uniform(3.5, 5.5)
     t = rng.uniform(0.0, 0.5)
     while t < duration:
@@ -50,7 +50,7 @@ def digits(duration: float, rate: float, rng: np.random.Generator, *, speaker: i
     """One speaker says digits in random order: the same ten words over and over, never quite alike."""
     words = np.random.default_rng([speaker, 71])
     lexicon = [[(int(words.integers(10)), int(words.integers(6))) for _ in range(1 + (d % 3 == 1))] for d in range(10)]
-    talker = _Talker(duration, rate, np.random.default_rng(speaker))
+    talker = Talker(duration, rate, np.random.default_rng(speaker))
     t = rng.uniform(0.0, 0.4)
     while t < duration:
         for vowel, consonant in lexicon[int(rng.integers(10))]:
@@ -61,7 +61,7 @@ def digits(duration: float, rate: float, rng: np.random.Generator, *, speaker: i
     return talker.speak(rng)
 
 
-class _Talker:
+class Talker:
     """Writes syllables into the control tracks of the formant synthesiser. `rng` draws the voice."""
 
     def __init__(self, duration: float, rate: float, rng: np.random.Generator) -> None:

@@ -1,12 +1,24 @@
 """Estimates of time: where one stream lies on the clock of another.
 
     sound      estimate_offset, estimate_clock   two sounds
+    warp       estimate_warp                     two takes of one piece at different tempo
+    following  WarpFollower                      the same while one of them is played
     solve      solve_clocks                      many recordings, one consistent answer
 
 Both of two inputs are `Stream`s, `(reference, moving)`; results map moving -> reference.
 """
 
+from avfuse.temporal.following import Position, WarpFollower
 from avfuse.temporal.solve import solve_clocks
 from avfuse.temporal.sound import estimate_clock, estimate_offset
+from avfuse.temporal.warp import WarpEstimate, estimate_warp
 
-__all__ = ["estimate_clock", "estimate_offset", "solve_clocks"]
+__all__ = [
+    "Position",
+    "WarpEstimate",
+    "WarpFollower",
+    "estimate_clock",
+    "estimate_offset",
+    "estimate_warp",
+    "solve_clocks",
+]

@@ -13,16 +13,18 @@ import numpy as np
 
 from avfuse.alignment import Break, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
+from avfuse.temporal.piecewise import break_after
 from avfuse.temporal.solve import solve_clocks
 
 Pair = tuple[str, str]  # reference, moving
 _ONE_PLACE = 1.0  # seconds within which breaks that several comparisons show are one
+_ONE_BEND = 30.0  # seconds within which changes of drift are one
 _LEAST, _SHARE = 0.5, 0.2  # seconds, and share, of a part that two recordings must have in common for an edge
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A break of a recording at `at` seconds of its own time, with its standard deviation."""
+    """A break of a recording at `at` seconds of its own time; std: of that, 0 where only the drift changes."""
 
     at: float
     std: float
@@ -42,15 +44,20 @@ def parts_of(
 ) -> tuple[dict[str, list[Part]], dict[str, list[Cut]]]:
     """The parts of every recording, one where nothing shows that it breaks, and its cuts."""
     seen: dict[str, list[Cut]] = {name: [] for name in streams}
+    often = _how_often_bent(estimates)
     for (a, b), estimate in estimates.items():
-        for found, segment in zip(estimate.breaks, estimate.segments, strict=False):
-            if found.missing > 0:
-                seen[b].append(Cut(found.at, found.std))
+        for segment in estimate.segments[:-1]:
+            broken = break_after(segment, estimate.breaks)
+            if broken is None:
+                # Whose drift changed shows in its other comparisons.
+                lacks = a if often.get(a, 0.0) > often.get(b, 0.0) else b
             else:
-                seen[a].append(Cut(float(segment.map(segment.end)), found.std))
+                lacks = b if broken.missing > 0 else a
+            at = segment.end if lacks == b else float(segment.map(segment.end))
+            seen[lacks].append(Cut(at, 0.0 if broken is None else broken.std))
     parts, cuts = {}, {}
     for name, stream in streams.items():
-        cuts[name] = [c for c in _merged(seen[name]) if 0 < c.at < durations[name]]
+        cuts[name] = [c for c in _all_cuts(seen[name]) if 0 < c.at < durations[name]]
         edges = [0.0, *(c.at for c in cuts[name]), durations[name]]
         labels = [stream] if len(edges) == 2 else [f"{stream}#{k}" for k in range(len(edges) - 1)]
         parts[name] = [
@@ -59,11 +66,29 @@ def parts_of(
     return parts, cuts
 
 
-def _merged(cuts: Sequence[Cut]) -> list[Cut]:
+def _how_often_bent(estimates: Mapping[Pair, ClockEstimate]) -> dict[str, float]:
+    """Share of the comparisons of each recording that show a drift which changes."""
+    bent: dict[str, list[bool]] = {}
+    for pair, estimate in estimates.items():
+        if estimate.clock is not None:
+            changes = len(estimate.segments) - 1 > len(estimate.breaks)
+            for name in pair:
+                bent.setdefault(name, []).append(changes)
+    return {name: float(np.mean(each)) for name, each in bent.items()}
+
+
+def _all_cuts(seen: Sequence[Cut]) -> list[Cut]:
+    breaks = _merged([c for c in seen if c.std > 0], _ONE_PLACE)
+    bends = _merged([c for c in seen if c.std == 0], _ONE_BEND)
+    bends = [c for c in bends if all(abs(c.at - b.at) > _ONE_BEND for b in breaks)]
+    return sorted([*breaks, *bends], key=lambda c: c.at)
+
+
+def _merged(cuts: Sequence[Cut], apart: float) -> list[Cut]:
     """Cuts that are one place: their mean, weighted by certainty."""
     found: list[list[Cut]] = []
     for cut in sorted(cuts, key=lambda c: c.at):
-        if found and cut.at - found[-1][-1].at < max(_ONE_PLACE, 2 * cut.std):
+        if found and cut.at - found[-1][-1].at < max(apart, 2 * cut.std):
             found[-1].append(cut)
         else:
             found.append([cut])
@@ -202,5 +227,6 @@ def _breaks(clock: PiecewiseClock, own: Sequence[Cut], roots: Sequence[Cut]) -> 
         skipped = float(after.map(after.start)) - reached
         stds = [c.std for c in own if abs(c.at - before.end) < _ONE_PLACE]
         stds += [c.std for c in roots if abs(c.at - reached) < _ONE_PLACE]
-        found.append(Break(before.end, max(stds, default=0.0), skipped - (after.start - before.end)))
+        if max(stds, default=0.0) > 0:
+            found.append(Break(before.end, max(stds), skipped - (after.start - before.end)))
     return tuple(found)

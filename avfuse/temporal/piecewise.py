@@ -17,11 +17,11 @@ from avfuse.clock import PiecewiseClock, Segment
 from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import MOST_WINDOWS, Evidence, Onsets, choose_windows, gather, gather_onsets
 from avfuse.temporal.focus import Focused, Lobe, focus
-from avfuse.temporal.following import Stretch
 from avfuse.temporal.hearing import Heard
 from avfuse.temporal.refine import pooled
 from avfuse.temporal.settling import settle_along, weigh_lobes
 from avfuse.temporal.sharing import share_of_time, sources_of
+from avfuse.temporal.tracking import Stretch
 
 F64 = NDArray[np.float64]
 
@@ -181,8 +181,16 @@ def _common_drift(lines: Sequence[Line], covs: Sequence[F64], known: Sequence[bo
 
 
 def breaks_of(clock: PiecewiseClock, stds: Sequence[float]) -> tuple[Break, ...]:
+    """Jumps between segments; where the standard deviation of the place is 0 only the drift changes."""
     found = []
     for before, after, std in zip(clock.segments, clock.segments[1:], stds, strict=False):
+        if std == 0:
+            continue
         skipped = float(after.map(after.start)) - float(before.map(before.end))
         found.append(Break(before.end, std, skipped - (after.start - before.end)))
     return tuple(found)
+
+
+def break_after(segment: Segment, breaks: Sequence[Break]) -> Break | None:
+    """The break at the end of a segment, or None where only the drift changes there."""
+    return next((b for b in breaks if abs(b.at - segment.end) < 1e-6), None)

@@ -24,12 +24,12 @@ from avfuse.temporal import calibration
 from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import choose_windows, gather, gather_onsets, meeting
 from avfuse.temporal.focus import Lobe
-from avfuse.temporal.following import SMALLEST, Stretch, follow, wanders
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.matching import Tried, best_supported, candidate_lines, rivals_of
-from avfuse.temporal.piecewise import breaks_of, compare_stretches, settle_stretches
+from avfuse.temporal.piecewise import break_after, breaks_of, compare_stretches, settle_stretches
 from avfuse.temporal.settling import settle_along, weigh_lobes
 from avfuse.temporal.sharing import share_of_time, sources_of
+from avfuse.temporal.tracking import SMALLEST, Stretch, follow, wanders
 
 SPEED_OF_SOUND = 343.0
 PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
@@ -315,7 +315,8 @@ def _swap(found: ClockEstimate, span: tuple[float, float]) -> ClockEstimate:
         clock = _inverse(found.clock)
         jacobians = np.array([inverse_jacobian(s.map) for s in found.clock.segments])
         covs = jacobians @ found.cov @ jacobians.transpose(0, 2, 1)
-        breaks = breaks_of(clock, [b.std for b in found.breaks])
+        ends = [break_after(s, found.breaks) for s in found.clock.segments[:-1]]
+        breaks = breaks_of(clock, [0.0 if b is None else b.std for b in ends])
         return replace(found, clock=clock, cov=covs, breaks=breaks, candidates=candidates, span=span)
     if not isinstance(found.clock, ClockMap) or found.cov is None:
         return replace(found, candidates=candidates, span=span)

@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfuse._kernels import following as kernels
+from avfuse._kernels import tracking as kernels
 
 pytestmark = pytest.mark.kernel
 
