@@ -50,8 +50,9 @@ for name in names[1:]:
     print(f"{name}: off by {1e6 * error:+6.1f} µs, stated ± {1e6 * clock.std_at(300.0):.1f} µs")
 
 # %%
-# `e` hangs by one comparison, which nothing confirms, so that its confidence is that of this comparison and no more. If
-# that says little, `e` is refused and not guessed:
+# `e` hangs by one comparison, which nothing confirms, so that its confidence is that of this comparison at most. It is
+# less, because one of these comparisons proved wrong that stated 0.99 as well. Had it stated 0.6, `e` would be refused
+# and not guessed:
 
 doubtful = [*edges[:-1], ClockEdge(edges[-1].reference, edges[-1].moving, edges[-1].map, cov, 0.6, "sound")]
 refused = solve_clocks(doubtful)["e", "sound"]
