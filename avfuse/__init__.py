@@ -31,6 +31,8 @@ _HOMES = {
     "StreamError": "avfuse.errors",
     "WeakAlignmentError": "avfuse.errors",
     "WriteError": "avfuse.errors",
+    "evaluate": "avfuse.evaluation",
+    "Evaluation": "avfuse.evaluation",
     "inspect": "avfuse.io",
     "read": "avfuse.io",
     "render": "avfuse.rendering",
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from avfuse.errors import StreamError as StreamError
     from avfuse.errors import WeakAlignmentError as WeakAlignmentError
     from avfuse.errors import WriteError as WriteError
+    from avfuse.evaluation import Evaluation as Evaluation
+    from avfuse.evaluation import evaluate as evaluate
     from avfuse.io import inspect as inspect
     from avfuse.io import read as read
     from avfuse.rendering import render as render
@@ -67,10 +71,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("temporal", "io"):
+    if name in ("temporal", "io", "evaluation", "metrics"):
         return import_module(f"avfuse.{name}")
     raise AttributeError(f"module 'avfuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, "temporal", "io"})
+    return sorted({*globals(), *_HOMES, "temporal", "io", "evaluation", "metrics"})

@@ -253,6 +253,27 @@ class Alignment:
     recordings: Mapping[str, Recording] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_maps(cls, maps: Mapping[str | os.PathLike[str], ClockMap | PiecewiseClock | None]) -> Alignment:
+        """What a method found that states no more than clocks: file -> its clock on that of the first file.
+
+        None refuses: the file shares nothing with the first. Recordings are named after their files' stems, by their
+        paths where stems collide. Raises StreamError where there is no file.
+        """
+        paths = [os.fspath(path) for path in maps]
+        if not paths:
+            raise StreamError("Alignment.from_maps: no file; expected the first one's clock, which is the reference")
+        stems = [Path(path).stem for path in paths]
+        names = [s if stems.count(s) == 1 else path for s, path in zip(stems, paths, strict=True)]
+        clocks = {names[0]: reference_estimate(names[0], 0.0)}
+        for name, clock in list(zip(names, maps.values(), strict=True))[1:]:
+            refused = "the method found no match"
+            clocks[name] = (
+                ClockEstimate("no_match", message=refused) if clock is None else ClockEstimate("aligned", clock)
+            )
+        facts = {name: RecordingFacts(path) for name, path in zip(names, paths, strict=True)}
+        return cls(names[0], clocks, facts=facts)
+
     @property
     def complete(self) -> bool:
         """Whether every recording is on the reference's clock."""
@@ -488,15 +509,23 @@ def load_alignment(path: str | os.PathLike[str]) -> Alignment:
         raise ReadError(f"{file}: no such file; expected an alignment.json as `avfuse align -o` writes it") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ReadError(f"{file}: cannot be read as JSON ({error}); expected an alignment.json") from error
+    return alignment_from_json(document, file.parent, str(file))
+
+
+def alignment_from_json(document: Any, folder: str | os.PathLike[str], called: str) -> Alignment:
+    """The alignment that a document of `avfuse.alignment/1` states. Raises ReadError where it is of another format.
+
+    folder: what its relative sources are relative to. called: what errors call it.
+    """
     found = document.get("format") if isinstance(document, dict) else type(document).__name__
     if found != FORMAT:
-        raise ReadError(f"{file}: format is {found!r}; expected {FORMAT!r}")
+        raise ReadError(f"{called}: format is {found!r}; expected {FORMAT!r}")
     try:
         clocks, facts = {}, {}
         for name, entry in document["clocks"].items():
-            clocks[name], facts[name] = _clock_from_json(name, entry, file.parent)
+            clocks[name], facts[name] = _clock_from_json(name, entry, Path(folder))
         if document["reference"] not in clocks:
-            raise ReadError(f"{file}: reference {document['reference']!r} is none of its clocks: {', '.join(clocks)}")
+            raise ReadError(f"{called}: reference {document['reference']!r} is none of its clocks: {', '.join(clocks)}")
         return Alignment(
             document["reference"],
             clocks,
@@ -505,4 +534,4 @@ def load_alignment(path: str | os.PathLike[str]) -> Alignment:
             extra={k: v for k, v in document.items() if k not in {"format", "reference", "clocks", "transforms"}},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ReadError(f"{file}: not a valid {FORMAT} document ({type(error).__name__}: {error})") from error
+        raise ReadError(f"{called}: not a valid {FORMAT} document ({type(error).__name__}: {error})") from error

@@ -244,6 +244,72 @@ def _report(alignment: Alignment, path: Path) -> None:
     _say(f"wrote {path}")
 
 
+@app.command()
+def evaluate(
+    cases: Annotated[Path, typer.Argument(metavar="CASES", help="Folder of cases, or a JSON file that lists them.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="avfuse, FILE.py:FUNCTION, MODULE:FUNCTION or 'cmd:PROGRAM {files} -o {out}'; again for more. "
+            "[NAME=] before it names it. Others are compared with the first.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write tables, plot and every result.")
+    ] = None,
+    as_json: AsJson = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take the answers of an interrupted run into the same DIR.")
+    ] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="One process per method for all cases: quicker, memory is not told.")
+    ] = False,
+    cycles: Annotated[
+        bool, typer.Option("--cycles", help="Ask about every pair of a case alone, too: do the answers close?")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Cases at a time; with more than one, times are not told.")
+    ] = 1,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", metavar="S", min=0.1, help="Seconds for one case and method.")
+    ] = 600.0,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option("--memory-limit", metavar="GB", min=0.1, help="Memory that a method may ask for (Linux)."),
+    ] = None,
+) -> int:
+    """Measure methods on cases with known truth: accuracy, refusals, coverage, time and memory."""
+    if output is not None:
+        check_folder(output)
+    elif resume:
+        raise WriteError("--resume: there is nothing to go on from; give the DIR of the interrupted run with -o")
+    from avfuse.evaluation import evaluate as evaluate_methods
+
+    try:
+        with _progress() as progress:
+            found = evaluate_methods(
+                cases, methods or None, folder=output, resume=resume, fresh=not together, cycles=cycles,
+                processes=processes, time_limit=time_limit, memory_limit=memory_limit, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if output is not None:
+            _say(f"finished cases are kept in {output}; go on with --resume")
+        raise
+    if output is not None:
+        for path in found.save(output):
+            _say(f"wrote {path}")
+    with _printing():
+        if as_json:
+            _print_json(found.to_json())
+        else:
+            from avfuse.reporting.evaluation import print_evaluation
+
+            print_evaluation(found, sys.stdout)
+    return DONE
+
+
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:
     from avfuse.rendering import render as render_recordings
 

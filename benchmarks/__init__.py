@@ -7,8 +7,9 @@
     python -m benchmarks codecs     one sound through many codecs and containers
     python -m benchmarks joint      many recordings jointly, some comparisons wrong
 
-peers and runners   programs of others, each in an environment of its own, asked the same questions
-cases               pairs of files with known truth
-processes           wall time and memory of a program and all that it starts
+cases, clips        files with known truth, as entries of a list that `avfuse evaluate` takes
+peers and runners   programs of others, each in an environment of its own, as methods of `avfuse evaluate`
+measuring           methods on cases, through `avfuse.evaluate`
+rows                small measurements of avfuse's insides, for `calibrate`
 tables, plots       what is shown; full runs write docs/accuracy.md
 """

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from avfuse.clock import ClockMap
-from avfuse.simulation import UNRELATED, unrelated_pair
+from avfuse.reporting.tables import Table, milliseconds
+from avfuse.simulation import UNRELATED, simulate_pair, unrelated_pair
 from avfuse.temporal import calibration
 from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import choose_windows, gather, gather_onsets
@@ -29,7 +30,7 @@ from benchmarks.honest import designed_pair
 from benchmarks.options import Options
 from benchmarks.rows import Row
 from benchmarks.rows import gather as measure
-from benchmarks.tables import Table, milliseconds, show
+from benchmarks.tables import show
 
 _SEED = 1000  # added to the seed, so that nothing is judged on what it was fitted to
 _NEAR = 0.03  # seconds from the truth within which a line is right
@@ -49,7 +50,9 @@ def _miss(line: Line, truth: ClockMap) -> float:
 
 def related_row(seed: int, index: int) -> Row:
     """Of one pair: the line near the truth, the lobes along it, and both refinements of the right one."""
-    pair, setting = designed_pair(np.random.default_rng([seed + _SEED, index]), index)
+    recipe, setting = designed_pair(seed + _SEED, index)
+    arguments = {key: value for key, value in recipe.items() if key not in ("pair", "seed")}
+    pair = simulate_pair(**arguments, rng=np.random.default_rng(recipe["seed"]))
     a, b, truth = _prepared(hear(pair.reference), hear(pair.moving), pair.truth)
     near = [t for t in candidate_lines(a, b, -math.inf, math.inf) if abs(_miss(t.focused.line, truth)) < _NEAR]
     row: Row = {"setting": setting, "found": bool(near)}

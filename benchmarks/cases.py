@@ -1,9 +1,8 @@
-"""Pairs of files with known truth: real ones read in place, simulated ones written for the occasion."""
+"""Pairs of files with known truth, as entries of a cases file: real ones read in place, simulated ones written once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
 from itertools import combinations, product
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import numpy as np
 
 import avfuse
 from avfuse.clock import ClockMap
-from avfuse.simulation import UNRELATED, simulate_pair, unrelated_pair, write_media
-from avfuse.stream import Recording, Stream
+from avfuse.simulation import UNRELATED, simulate_pair, unrelated_pair
+from avfuse.simulation.cases import write_case
+from avfuse.stream import Stream
+from benchmarks.measuring import Entry
 
 RATE = 48000.0
 SNRS = (20.0, 0.0, -6.0)
@@ -29,112 +30,95 @@ _REAL = (
     ("clicks/latency_ref_3.wav", "clicks/latency_act_3.wav", 0.100, 1e-3),
 )
 ARRAY_KNOWN = 0.6e-3  # seconds; sound crosses the array in less
+ARRAY = "ami_array"
 
 
-@dataclass(frozen=True)
-class Case:
-    """truth: clock of `moving` on that of `reference`; None where nothing is shared.
+def truth_of(reference: Path, moving: Path, clock: ClockMap | None, known: float = 0.0) -> dict[str, object]:
+    """The truth about two files as an alignment document. clock: None where they share nothing.
 
-    known: seconds to which the truth itself is known. span: what both recorded, in moving time.
-    group: "real", "simulated" or "unrelated". setting: what was simulated.
+    known: seconds to which it is known, 1 sigma; 0 is exactly. The drift of what is not exact is not known.
     """
-
-    name: str
-    group: str
-    reference: Path
-    moving: Path
-    truth: ClockMap | None
-    span: tuple[float, float] = (0.0, 0.0)
-    known: float = 0.0
-    setting: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def middle(self) -> float:
-        return sum(self.span) / 2
-
-    def error(self, clock: ClockMap, at: float) -> float:
-        """|error| in seconds of an answer at a moving time."""
-        assert self.truth is not None
-        return float(abs(clock(at) - self.truth(at)))
-
-    def worst(self, clock: ClockMap) -> float:
-        """Largest |error| within what both recorded; lines are farthest apart at an end."""
-        return max(self.error(clock, t) for t in self.span)
+    durations = [avfuse.read(path).duration for path in (reference, moving)]
+    clocks: dict[str, object] = {
+        "reference": {"status": "reference", "source": os.path.abspath(reference), "duration": durations[0]},
+        "moving": {"status": "no_match", "source": os.path.abspath(moving), "duration": durations[1],
+                   "message": "shares nothing with the reference"},
+    }  # fmt: skip
+    if clock is not None:
+        segment = {"start": 0.0, "end": durations[1], "offset": clock.offset, "drift": clock.drift, "std": known,
+                   "drift_std": None if known else 0.0}  # fmt: skip
+        source = {"source": os.path.abspath(moving), "duration": durations[1]}
+        clocks["moving"] = {"status": "aligned", "segments": [segment], **source}
+    return {"format": "avfuse.alignment/1", "reference": "reference", "clocks": clocks}
 
 
-def real_cases(shared: Path, *, quick: bool) -> list[Case]:
-    """Pairs of real recordings; nothing where the folder is absent. quick: 3 of the array's 28 pairs."""
+def real_cases(shared: Path, *, quick: bool) -> list[Entry]:
+    """Pairs of real recordings; nothing where the folder is absent. quick: one of the array's 28 pairs."""
     sound = shared / "sound"
     if not sound.is_dir():
         return []
-    found = [_real(sound / a, sound / b, offset, known) for a, b, offset, known in _REAL]
+    found = [_real(sound / a, sound / b, ClockMap(offset), known) for a, b, offset, known in _REAL]
     array = list(combinations(sorted((sound / "ami_array").glob("*.wav")), 2))
-    found += [_real(a, b, 0.0, ARRAY_KNOWN) for a, b in (array[::11] if quick else array)]
-    found.append(
-        Case("noecho", "unrelated", sound / "noecho_loudspeaker.wav", sound / "noecho_microphone.wav", None,
-             setting={"kind": "real: noecho"})
-    )  # fmt: skip
+    for a, b in array[:1] if quick else array:
+        found.append(_real(a, b, ClockMap(0.0), ARRAY_KNOWN) | {"settings": {"source": ARRAY}})
+    noecho = [sound / f"noecho_{name}.wav" for name in ("loudspeaker", "microphone")]
+    found.append(_real(noecho[0], noecho[1], None, 0.0) | {"group": "unrelated", "settings": {"kind": "real: noecho"}})
     return found
 
 
-def _real(reference: Path, moving: Path, offset: float, known: float) -> Case:
-    truth = ClockMap(offset)
-    durations = [avfuse.read(path).duration for path in (reference, moving)]
-    span = (max(0.0, -offset), min(durations[1], durations[0] - offset))
-    return Case(f"{reference.stem} / {moving.stem}", "real", reference, moving, truth, span, known)
+def _real(reference: Path, moving: Path, clock: ClockMap | None, known: float) -> dict[str, object]:
+    truth = truth_of(reference, moving, clock, known)
+    return {"name": f"{reference.stem} / {moving.stem}", "group": "real", "truth": truth}
 
 
-def simulated_cases(folder: Path, *, repeats: int, seed: int, quick: bool) -> list[Case]:
-    """SNR x room x overlap x drift, written to `folder` as 48 kHz WAV; files that are there are not made again.
+def simulated_cases(folder: Path, *, repeats: int, seed: int, quick: bool) -> list[Entry]:
+    """SNR x room x overlap x drift, written to `folder` as 48 kHz WAV; cases that are there are not made again.
 
     quick: only 0 dB with 30 s and no drift, and 20 dB with 10 s and drift.
     """
     settings = list(product(SNRS, ROOMS, OVERLAPS, DRIFTS))
     if quick:
         settings = [s for s in settings if (s[0], *s[2:]) in {(0.0, 30.0, 0.0), (20.0, 10.0, 80.0)}]
-    found = []
+    found: list[Entry] = []
     for number, (snr, room, overlap, drift) in enumerate(settings):
         for repeat in range(repeats):
             kind = KINDS[(number + repeat) % len(KINDS)]
             name = f"{kind}-{room or 'free'}-{snr:+g}dB-{overlap:g}s-{drift:g}ppm-seed{seed}-{repeat}"
-            files = folder / f"{name}-reference.wav", folder / f"{name}-moving.wav"
-            rng = np.random.default_rng(
-                [seed, round(snr) + 100, ROOMS.index(room), round(overlap), round(drift), repeat]
-            )
-            pair = simulate_pair(
-                kind, overlap=overlap, snr_db=snr, room=room, drift_ppm=drift, rate=RATE, rng=rng
-            )  # fmt: skip
-            _write(files, (pair.reference, pair.moving))
-            first = max(0.0, -pair.truth.offset)
-            setting = {"SNR": f"{snr:+g} dB", "room": room or "free field", "overlap": f"{overlap:g} s",
+            if not (folder / name / "alignment.json").exists():
+                rng = np.random.default_rng(
+                    [seed, round(snr) + 100, ROOMS.index(room), round(overlap), round(drift), repeat]
+                )
+                pair = simulate_pair(
+                    kind, overlap=overlap, snr_db=snr, room=room, drift_ppm=drift, rate=RATE, rng=rng
+                )  # fmt: skip
+                _write(folder / name, (pair.reference, pair.moving), pair.truth)
+            setting = {"room": room or "free field", "SNR": f"{snr:+g} dB", "overlap": f"{overlap:g} s",
                        "drift": f"{drift:g} ppm", "kind": kind}  # fmt: skip
-            found.append(Case(name, "simulated", *files, pair.truth, (first, first + overlap), setting=setting))
+            truth = str(folder / name / "alignment.json")
+            found.append({"name": name, "group": "simulated", "settings": setting, "truth": truth})
     return found
 
 
-def unrelated_cases(folder: Path, *, repeats: int, seed: int) -> list[Case]:
-    """Pairs that share nothing, of every kind there is; some are hard to tell from pairs that do."""
-    found = []
-    for kind, repeat in product(UNRELATED, range(repeats)):
+def unrelated_cases(folder: Path, *, repeats: int, seed: int, quick: bool) -> list[Entry]:
+    """Pairs that share nothing, of every kind there is; some are hard to tell from pairs that do.
+
+    quick: every fourth kind.
+    """
+    found: list[Entry] = []
+    for kind, repeat in product(UNRELATED[::4] if quick else UNRELATED, range(repeats)):
         name = f"unrelated-{kind}-seed{seed}-{repeat}"
-        files = folder / f"{name}-reference.wav", folder / f"{name}-moving.wav"
-        rng = np.random.default_rng([seed, UNRELATED.index(kind), repeat])
-        _write(files, unrelated_pair(kind, duration=20.0, rate=RATE, rng=rng))
-        found.append(Case(name, "unrelated", *files, None, setting={"kind": kind}))
+        if not (folder / name / "alignment.json").exists():
+            rng = np.random.default_rng([seed, UNRELATED.index(kind), repeat])
+            _write(folder / name, unrelated_pair(kind, duration=20.0, rate=RATE, rng=rng), None)
+        truth = str(folder / name / "alignment.json")
+        found.append({"name": name, "group": "unrelated", "settings": {"kind": kind}, "truth": truth})
     return found
 
 
-def _write(files: tuple[Path, Path], streams: tuple[Stream, Stream]) -> None:
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    for path, stream in zip(files, streams, strict=True):
-        if not path.exists():
-            # A device close to the source would clip; its gain is not what is measured here.
-            values = np.asarray(stream.values)
-            loud = Stream.from_samples(values * (0.9 / max(float(np.abs(values).max()), 0.9)), rate=RATE)
-            write_media(path, Recording(path.stem, (loud,)))
-
-
-def by(cases: list[Case], key: str) -> Iterator[tuple[str, list[int]]]:
-    """(value, indices of the cases with it) for every value of a setting, in order of appearance."""
-    for value in dict.fromkeys(c.setting[key] for c in cases if key in c.setting):
-        yield value, [k for k, c in enumerate(cases) if c.setting.get(key) == value]
+def _write(folder: Path, streams: tuple[Stream, Stream], truth: ClockMap | None) -> None:
+    # A device close to the source would clip; its gain is not what is measured here.
+    loud = [
+        Stream.from_samples(values * (0.9 / max(float(np.abs(values).max()), 0.9)), rate=RATE)
+        for values in (np.asarray(stream.values) for stream in streams)
+    ]
+    write_case(folder, loud, truth, bits=16)

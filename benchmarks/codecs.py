@@ -7,12 +7,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import avfuse
+from avfuse.clock import ClockMap
+from avfuse.reporting.tables import Table, milliseconds
 from avfuse.simulation import write_media
 from avfuse.simulation.sounds import make_sound
 from avfuse.stream import Recording, Stream
+from benchmarks.cases import truth_of
+from benchmarks.measuring import Entry, measure
 from benchmarks.options import Options
-from benchmarks.tables import Goals, Table, milliseconds, show
+from benchmarks.tables import Goals, show
 
 RATE = 48000
 SECONDS = 30.0
@@ -84,26 +87,22 @@ def encode(wav: Path, coding: Coding) -> Path:
 def benchmark(options: Options) -> bool:
     goals = Goals()
     wav = original(options.out / "codecs", options.seed)
-    rows = []
-    worst = 0.0
-    missed = []
+    cases: list[Entry] = []
     for coding in CODINGS:
         coded = encode(wav, coding)
-        clock = avfuse.align([wav, coded], reference=wav).clocks
-        (found,) = [c for c in clock.values() if c.status != "reference"]
-        if found.clock is None:
-            missed.append(coding.name)
-            rows.append((coding.name, "–", "–", "–", f"{found.status}: {found.message}"))
-            continue
         # A file whose sound comes late has it at a later time of its own, so its time 0 lies before the original's.
-        offset = found.offset + found.drift * SECONDS / 2
-        error = abs(offset + coding.delay)
-        if coding.delay == 0.0:
-            worst = max(worst, error)
+        cases.append({"name": coding.name, "truth": truth_of(wav, coded, ClockMap(-coding.delay))})
+    found = measure(options, "codecs", cases)
+    rows = []
+    for coding, pair in zip(CODINGS, found.pairs, strict=True):
+        if not pair.stated:
+            rows.append((coding.name, "–", "–", "–", f"{pair.status}: {pair.reason}"))
+            continue
         note = f"exception: no delay is carried, {coding.delay * 1e3:.1f} ms late" if coding.delay else ""
-        if error > 1 / RATE:
-            missed.append(coding.name)
-        rows.append((coding.name, f"{offset * 1e3:+.4f}", milliseconds(found.std), f"{error * RATE:.2f}", note))
+        rows.append((coding.name, f"{(pair.error - coding.delay) * 1e3:+.4f}", milliseconds(pair.std),
+                     f"{abs(pair.error) * RATE:.2f}", note))  # fmt: skip
+    missed = [p.case for p in found.pairs if not (p.stated and abs(p.error) <= 1 / RATE)]
+    worst = max((abs(p.error) for p in found.pairs if p.stated), default=0.0)
     goals.add("every coding at 0 (exceptions at their delay) within one sample of 48 kHz",
               ", ".join(missed) or f"all; {worst * RATE:.2f} samples at most", not missed)  # fmt: skip
     show(

@@ -2,198 +2,169 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from functools import cache, lru_cache, partial
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from avfuse.alignment import ClockEstimate
-from avfuse.clock import ClockMap
-from avfuse.simulation import UNRELATED, jingle_pair, simulate_pair, unrelated_pair
-from avfuse.simulation.pairs import Pair
-from avfuse.stream import Stream
-from avfuse.temporal.hearing import Heard, hear
-from avfuse.temporal.sound import compare
+from avfuse.evaluation import Evaluation, PairResult
+from avfuse.metrics import reliability
+from avfuse.reporting.evaluation import statuses_table
+from avfuse.reporting.tables import Table, milliseconds, percent, tenths
+from avfuse.simulation import UNRELATED
+from avfuse.simulation.media import write_media
+from avfuse.stream import Recording
 from benchmarks.clips import Clip, digit_clips, real_clips, strangers
+from benchmarks.measuring import Entry, measure
 from benchmarks.options import SHARED, Options
-from benchmarks.rows import Row, gather
-from benchmarks.tables import Goals, Table, milliseconds, percent, show
+from benchmarks.peers import WITH_SCORES
+from benchmarks.tables import Goals, show
 
 _ROOMS = (None, "near", "mid", "far")
 _SNRS = (20.0, 10.0, 0.0, -6.0)
 _KINDS = ("speech", "music", "impacts")
 _MS = 1e-3
-_AMONG = 0.5e-3  # seconds from the truth within which a candidate is it
-_LEVELS = (0.0, 0.5, 0.9, 0.98, 0.99, 0.999, 0.9999, 1.0)
+_PLAYS = ((3, 2), (2, 1), (2, 2), (4, 1))
+_SCORES = ("peak", "share", "match")
+
+Recipe = dict[str, Any]
 
 
-def estimate_row(pair: Pair, *, spacing: float = 0.0) -> Row:
-    """What avfuse says of a pair with known truth, and how far off it is."""
-    heard = [hear(stream) for stream in (pair.reference, pair.moving)]
-    found = compare(heard[0], heard[1], spacing=spacing)
-    return stated(found) | judged(found, pair)
-
-
-def stated(found: ClockEstimate) -> Row:
-    row: Row = {"status": found.status, "confidence": found.confidence, "candidates": len(found.candidates)}
-    return row | {key: float(found.diagnostics[key]) for key in ("peak", "share", "match") if key in found.diagnostics}
-
-
-def judged(found: ClockEstimate, pair: Pair) -> Row:
-    """Errors in seconds in the middle of what both recorded and at the end of it, and their stated deviations."""
-    first = max(0.0, float(pair.truth.inverse()(0.0)))
-    last = min(pair.moving.duration, float(pair.truth.inverse()(pair.reference.duration)))
-    middle = (first + last) / 2
-    if not isinstance(found.clock, ClockMap):
-        truth = float(pair.truth(middle))
-        near = [abs(float(c.map(middle)) - truth) for c in found.candidates]
-        return {"among": min(near, default=np.inf) <= _AMONG}
-    return {
-        "error": float(found.clock(middle) - pair.truth(middle)),
-        "std": float(found.std_at(middle)),
-        "end_error": float(found.clock(last) - pair.truth(last)),
-        "end_std": float(found.std_at(last)),
-        "drift_error": found.drift - pair.truth.drift,
-        "drift_std": found.drift_std,
-    }
-
-
-def designed_pair(rng: np.random.Generator, index: int) -> tuple[Pair, dict[str, str]]:
-    """Pair `index` of a design that turns every class over, with everything else drawn; and its classes."""
+def designed_pair(seed: int, index: int) -> tuple[Recipe, dict[str, str]]:
+    """Recipe `index` of a design that turns every class over, with everything else drawn; and its classes."""
+    rng = np.random.default_rng([seed, index])
     room, snr = _ROOMS[index % 4], _SNRS[index // 4 % 4]
     kind = _KINDS[index // 16 % 3]
     overlap = float(np.exp(rng.uniform(np.log(6.0), np.log(45.0))))
     drift = float(rng.uniform(-120.0, 120.0))
-    pair = simulate_pair(kind, overlap=overlap, snr_db=snr, room=room, drift_ppm=drift, rng=rng)
+    recipe = {"pair": "related", "kind": kind, "overlap": overlap, "snr_db": snr, "room": room, "drift_ppm": drift,
+              "seed": [seed, 1, index]}  # fmt: skip
     longs = "6-12 s" if overlap < 12 else "12-24 s" if overlap < 24 else "24-45 s"
-    return pair, {"room": room or "free field", "SNR": f"{snr:+g} dB", "kind": kind, "overlap": longs}
+    return recipe, {"room": room or "free field", "SNR": f"{snr:+g} dB", "kind": kind, "overlap": longs}
 
 
-def coverage_row(seed: int, index: int) -> Row:
-    pair, setting = designed_pair(np.random.default_rng([seed, index]), index)
-    return estimate_row(pair) | {"setting": setting}
-
-
-def room_row(seed: int, index: int) -> Row:
+def _room_pair(seed: int, index: int) -> tuple[Recipe, dict[str, str]]:
     """0 dB, 30 s, one room class after the other."""
-    rng = np.random.default_rng([seed, 7, index])
-    room = _ROOMS[1 + index % 3]
-    kind = _KINDS[index // 3 % 3]
-    drift = float(rng.uniform(-120.0, 120.0))
-    pair = simulate_pair(kind, overlap=30.0, snr_db=0.0, room=room, drift_ppm=drift, rng=rng)
-    return estimate_row(pair) | {"setting": {"room": room, "kind": kind}}
+    room, kind = str(_ROOMS[1 + index % 3]), _KINDS[index // 3 % 3]
+    drift = float(np.random.default_rng([seed, 7, index]).uniform(-120.0, 120.0))
+    recipe = {"pair": "related", "kind": kind, "overlap": 30.0, "snr_db": 0.0, "room": room, "drift_ppm": drift,
+              "seed": [seed, 8, index]}  # fmt: skip
+    return recipe, {"room": room, "kind": kind}
 
 
-def unrelated_row(seed: int, index: int) -> Row:
+def _unrelated_pair(seed: int, index: int) -> tuple[Recipe, dict[str, str]]:
     """Two simulated recordings that share nothing, 8 to 40 s long."""
-    rng = np.random.default_rng([seed, 11, index])
     kind = UNRELATED[index % len(UNRELATED)]
-    found = _compared(*unrelated_pair(kind, duration=float(rng.uniform(8.0, 40.0)), rng=rng))
-    return stated(found) | {"setting": {"kind": f"simulated: {kind}"}}
+    duration = float(np.random.default_rng([seed, 11, index]).uniform(8.0, 40.0))
+    recipe = {"pair": "unrelated", "kind": kind, "duration": duration, "seed": [seed, 12, index]}
+    return recipe, {"kind": f"simulated: {kind}"}
 
 
-def jingle_row(seed: int, index: int) -> Row:
+def _jingle_pair(seed: int, index: int) -> tuple[Recipe, dict[str, str]]:
     """Two broadcasts that share a jingle alone, which one of them has twice at least."""
-    plays = ((3, 2), (2, 1), (2, 2), (4, 1))[index % 4]
-    pair = jingle_pair(plays=plays, rng=np.random.default_rng([seed, 13, index]))
-    found = _compared(pair.reference, pair.moving)
-    offsets = [c.offset for c in found.candidates]
-    met = sum(bool(np.min(np.abs(pair.offsets - o)) < 0.05) for o in offsets) if offsets else 0
-    return stated(found) | {"setting": {"plays": f"{plays[0]} x {plays[1]}"}, "real": met}
+    plays = _PLAYS[index % len(_PLAYS)]
+    recipe = {"pair": "jingle", "plays": list(plays), "seed": [seed, 13, index]}
+    return recipe, {"plays": f"{plays[0]} x {plays[1]}"}
 
 
-def _compared(reference: Stream, moving: Stream) -> ClockEstimate:
-    return compare(hear(reference), hear(moving))
+def recipes(part: str, design: Any, seed: int, count: int) -> list[Entry]:
+    """Entries of a cases file, each made when it is asked for."""
+    found: list[Entry] = []
+    for index in range(count):
+        recipe, settings = design(seed, index)
+        found.append({"name": f"{part} {index}", "group": part, "settings": settings, "simulate": recipe})
+    return found
 
 
 def benchmark(options: Options) -> bool:
     goals = Goals()
-    run = partial(gather, options)
-    pairs = run("coverage", partial(coverage_row, options.seed), options.pick(96, 1008))
-    rooms = run("rooms", partial(room_row, options.seed), options.pick(18, 450))
-    jingles = run("jingles", partial(jingle_row, options.seed), options.pick(8, 60))
-    apart = run("unrelated", partial(unrelated_row, options.seed), options.pick(48, 1320))
-    apart += _crossed(options)
+    seed, method = options.seed, {"avfuse": WITH_SCORES}
+
+    def run(part: str, design: Any, count: int) -> Evaluation:
+        return measure(options, f"honest-{part}", recipes(part, design, seed, count), method)
+
+    pairs = run("coverage", designed_pair, options.pick(96, 1008))
+    rooms = run("rooms", _room_pair, options.pick(18, 450))
+    jingles = run("jingles", _jingle_pair, options.pick(8, 60))
+    apart = [run("unrelated", _unrelated_pair, options.pick(48, 1320))]
+    crossed = _crossed(options)
+    if crossed:
+        apart.append(measure(options, "honest-crossed", crossed, method))
     tables = [
         _coverage(pairs, goals),
-        _reliability(pairs),
-        _room_classes(rooms, goals),
+        _reliability(pairs.pairs),
+        _room_classes(rooms.pairs, goals),
         *_unrelated(apart, goals),
         _jingles(jingles, goals),
-        _wrong([("coverage", pairs), ("rooms", rooms)], goals),
+        _wrong([*pairs.pairs, *rooms.pairs], goals),
         goals.table(),
     ]
-    show(tables, options.page, "honest", f"Seed {options.seed}; every pair can be made again from it and its number.")
+    show(tables, options.page, "honest", f"Seed {seed}; every pair can be made again from it and its number.")
     return goals.met
 
 
-@lru_cache(maxsize=1)
-def _clips(seed: int, digits: int) -> list[Clip]:
-    return real_clips(SHARED) + digit_clips(SHARED, digits, seed=seed)
-
-
-@cache
-def _heard(seed: int, digits: int, clip: int) -> Heard:
-    return hear(_clips(seed, digits)[clip].stream)
-
-
-def crossed_row(seed: int, digits: int, pairs: Sequence[tuple[int, int]], index: int) -> Row:
-    """Pieces of real recordings against each other: each is prepared once in every process, and compared often."""
-    a, b = (_clips(seed, digits)[k] for k in pairs[index])
-    same = "same device" if a.device == b.device else "crossed"
-    kind = f"real: digits, {same}" if a.device.startswith("fsdd") else f"real: {same}"
-    found = compare(*(_heard(seed, digits, k) for k in pairs[index]))
-    return stated(found) | {"setting": {"kind": kind, "clips": f"{a.name} / {b.name}"}}
-
-
-def _crossed(options: Options) -> list[Row]:
-    digits = options.pick(12, 72)
-    clips = _clips(options.seed, digits)
+def _crossed(options: Options) -> list[Entry]:
+    """Pieces of real recordings against each other, each written once."""
+    clips = real_clips(SHARED) + digit_clips(SHARED, options.pick(12, 72), seed=options.seed)
     if not clips:
         print("no shared recordings: real pairs are left out", flush=True)
         return []
-    pairs = strangers(clips, options.pick(60, 1700), seed=options.seed)
-    return gather(options, "crossed", partial(crossed_row, options.seed, digits, pairs), len(pairs))
+    folder = options.out / "clips"
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[int, tuple[str, float]] = {}
+    found: list[Entry] = []
+    for number, pair in enumerate(strangers(clips, options.pick(60, 1700), seed=options.seed)):
+        a, b = (clips[k] for k in pair)
+        for k in pair:
+            files.setdefault(k, (_written(folder / f"clip-seed{options.seed}-{k}.wav", clips[k]),
+                                 clips[k].stream.duration))  # fmt: skip
+        same = "same device" if a.device == b.device else "crossed"
+        kind = f"real: digits, {same}" if a.device.startswith("fsdd") else f"real: {same}"
+        clocks = {
+            name: {"source": files[k][0], "duration": files[k][1], "status": status}
+            for name, k, status in zip(("reference", "moving"), pair, ("reference", "no_match"), strict=True)
+        }
+        truth = {"format": "avfuse.alignment/1", "reference": "reference", "clocks": clocks}
+        name = f"crossed {number}: {a.name} / {b.name}"
+        found.append({"name": name, "group": "crossed", "settings": {"kind": kind}, "truth": truth})
+    return found
 
 
-def aligned(rows: Sequence[Row]) -> list[Row]:
-    return [r for r in rows if r["status"] == "aligned"]
+def _written(path: Path, clip: Clip) -> str:
+    write_media(path, Recording(path.stem, (clip.stream,)), bits=32)
+    return os.path.abspath(path)
 
 
-def is_wrong(row: Row) -> bool:
-    """By the definition of confidence: |error| > max(5 std, 1 ms)."""
-    return bool(abs(row["error"]) > max(5 * row["std"], _MS))
+def stated(rows: Sequence[PairResult]) -> list[PairResult]:
+    return [r for r in rows if r.stated]
 
 
-def _covered(rows: Sequence[Row], error: str, std: str) -> int:
-    return sum(abs(r[error]) <= 1.96 * r[std] for r in rows)
+def errors_of(rows: Sequence[PairResult]) -> np.ndarray:
+    """|error| of what was stated; one NaN where nothing was."""
+    return np.abs([r.error for r in stated(rows)] or [np.nan])
 
 
-def _coverage(rows: Sequence[Row], goals: Goals) -> Table:
+def _coverage(found: Evaluation, goals: Goals) -> Table:
     lines: list[Sequence[object]] = []
 
-    def line(title: str, chosen: Sequence[Row]) -> tuple[float, int]:
-        stated_ = aligned(chosen)
-        drifts = [r for r in stated_ if r["drift_std"] is not None]
-        error = np.abs([r["error"] for r in stated_]) if stated_ else np.array([np.nan])
-        covered = _covered(stated_, "error", "std")
+    def line(title: str, chosen: Evaluation) -> tuple[float, int]:
+        s = chosen.summary("avfuse")
         lines.append((
-            title, len(chosen), percent(len(stated_), len(chosen)), _tenths(covered, len(stated_)),
-            _tenths(_covered(stated_, "end_error", "end_std"), len(stated_)),
-            _tenths(_covered(drifts, "drift_error", "drift_std"), len(drifts)),
-            milliseconds(float(np.median(error))), milliseconds(float(np.quantile(error, 0.95))),
-            milliseconds(float(error.max())), sum(map(is_wrong, stated_)),
+            title, s.pairs, percent(s.stated.value, 1), *(tenths(f.value, 1) for f in
+            (s.covered, s.last_covered, s.drift_covered)), milliseconds(s.median.value), milliseconds(s.p95.value),
+            milliseconds(s.largest), sum(p.wrong for p in chosen.pairs),
         ))  # fmt: skip
-        return (covered / len(stated_) if stated_ else np.nan), len(stated_)
+        return s.covered.value, s.covered.count
 
-    pooled, n = line("all", rows)
+    pooled, n = line("all", found)
     goals.add("95 % intervals hold the truth 93-97 % of the time, pooled", f"{100 * pooled:.1f} % of {n}",
               0.93 <= pooled <= 0.97)  # fmt: skip
     outside, judged_classes = [], 0
     for key in ("room", "SNR", "kind", "overlap"):
-        for value in dict.fromkeys(r["setting"][key] for r in rows):
-            share, count = line(f"{key} {value}", [r for r in rows if r["setting"][key] == value])
+        for value in found.settings().get(key, ()):
+            share, count = line(f"{key} {value}", found.where(lambda c, k=key, v=value: c.settings[k] == v))
             # A class that is hardly ever aligned says nothing about coverage.
             if count < 20:
                 continue
@@ -203,28 +174,21 @@ def _coverage(rows: Sequence[Row], goals: Goals) -> Table:
     inside = f"in all {judged_classes} classes with 20 aligned pairs or more"
     goals.add("90-99 % in each class", "; ".join(outside) or inside, not outside and judged_classes > 0)
     return Table(
-        f"Coverage of the stated 95 % intervals over {len(rows)} simulated pairs (drift up to 120 ppm, equal paths)",
+        f"Coverage of the stated 95 % intervals over {len(found.asked)} simulated pairs "
+        "(drift up to 120 ppm, equal paths)",
         ("class", "pairs", "aligned", "coverage, middle", "coverage, end", "coverage, drift", "median |error| [ms]",
          "p95", "max", "wrong"),
         lines, "Coverage is of aligned pairs. Wrong: |error| > max(5 std, 1 ms).",
     )  # fmt: skip
 
 
-def _tenths(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
-
-
-def _reliability(rows: Sequence[Row]) -> Table:
+def _reliability(rows: Sequence[PairResult]) -> Table:
     """Stated confidence of aligned pairs against the share of them that was right."""
-    lines: list[Sequence[object]] = []
-    for low, high in pairwise(_LEVELS):
-        inside = [r for r in aligned(rows) if low <= r["confidence"] < high or (high == 1.0 == r["confidence"])]
-        if inside:
-            right = sum(not is_wrong(r) for r in inside)
-            mean = float(np.mean([r["confidence"] for r in inside]))
-            lines.append((f"{low:g} - {high:g}", len(inside), f"{100 * mean:.2f} %", _tenths(right, len(inside))))
-    others = {s: [r for r in rows if r["status"] == s] for s in ("ambiguous", "no_match", "degenerate")}
-    among = sum(bool(r["among"]) for r in others["ambiguous"])
+    told = stated(rows)
+    levels = reliability([r.confidence for r in told], [not r.wrong for r in told])
+    lines = [(f"{b.low:g} - {b.high:g}", b.count, f"{100 * b.stated:.2f} %", tenths(b.right, b.count)) for b in levels]
+    others = {s: [r for r in rows if r.status == s] for s in ("ambiguous", "no_match", "degenerate")}
+    among = sum(bool(r.among) for r in others["ambiguous"])
     note = ", ".join(f"{len(found)} {status}" for status, found in others.items())
     return Table(
         "Reliability: stated confidence against the share right",
@@ -235,15 +199,15 @@ def _reliability(rows: Sequence[Row]) -> Table:
     )  # fmt: skip
 
 
-def _room_classes(rows: Sequence[Row], goals: Goals) -> Table:
+def _room_classes(rows: Sequence[PairResult], goals: Goals) -> Table:
     lines: list[Sequence[object]] = []
     least = {"near": 0.85, "mid": 0.40}
-    for room in dict.fromkeys(r["setting"]["room"] for r in rows):
-        chosen = [r for r in rows if r["setting"]["room"] == room]
-        good = aligned(chosen)
-        unsure = [r for r in chosen if r["status"] == "ambiguous"]
-        among = sum(bool(r["among"]) for r in unsure)
-        error = np.abs([r["error"] for r in good]) if good else np.array([np.nan])
+    for room in dict.fromkeys(r.settings["room"] for r in rows):
+        chosen = [r for r in rows if r.settings["room"] == room]
+        good = stated(chosen)
+        unsure = [r for r in chosen if r.status == "ambiguous"]
+        among = sum(bool(r.among) for r in unsure)
+        error = errors_of(chosen)
         median, p95 = float(np.median(error)), float(np.quantile(error, 0.95))
         beyond = int((error > _MS).sum())
         lines.append((room, len(chosen), percent(len(good), len(chosen)), percent(len(unsure), len(chosen)),
@@ -269,51 +233,49 @@ def _room_classes(rows: Sequence[Row], goals: Goals) -> Table:
     )  # fmt: skip
 
 
-def _unrelated(rows: Sequence[Row], goals: Goals) -> list[Table]:
-    lines: list[Sequence[object]] = []
-    scores: list[Sequence[object]] = []
-    for kind in dict.fromkeys(r["setting"]["kind"] for r in rows):
-        chosen = [r for r in rows if r["setting"]["kind"] == kind]
-        count = {s: sum(r["status"] == s for r in chosen) for s in ("aligned", "ambiguous", "no_match", "degenerate")}
-        lines.append((kind, len(chosen), *count.values()))
+def _unrelated(parts: Sequence[Evaluation], goals: Goals) -> list[Table]:
+    joined = Evaluation(
+        tuple(a for part in parts for a in part.asked), ("avfuse",), tuple(p for part in parts for p in part.pairs)
+    )
+    scores: dict[str, list[dict[str, float]]] = {}
+    for asked in joined.asked:
+        alignment = asked.answers["avfuse"].alignment
+        told = [f.extra.get("scores", {}) for f in alignment.facts.values()] if alignment is not None else []
+        scores.setdefault(asked.case.settings["kind"], []).extend(told)
+    lines = []
+    for kind, told in scores.items():
         cells = []
-        for key in ("peak", "share", "match"):
-            values = [r[key] for r in chosen if key in r]
+        for key in _SCORES:
+            values = [s[key] for s in told if key in s]
             cells.append(" / ".join(f"{q:.3g}" for q in np.quantile(values, (0.5, 0.95, 1.0))) if values else "–")
-        scores.append((kind, *cells))
-    bad = [r for r in rows if r["status"] == "aligned"]
+        lines.append((kind, *cells))
+    bad = stated(joined.pairs)
     for r in bad:
-        print(f"UNRELATED YET ALIGNED: {r['part']} {r['index']}: {r['setting']}", flush=True)
-    goals.add("no unrelated pair is aligned", f"{len(bad)} of {len(rows)}", not bad)
-    return [
-        Table(
-            f"{len(rows)} unrelated pairs", ("kind", "pairs", "aligned", "ambiguous", "no match", "degenerate"), lines
-        ),
-        Table("Their scores: median / p95 / largest", ("kind", "peak over the null", "share", "match"), scores),
-    ]
+        print(f"UNRELATED YET ALIGNED: {r.case}: {dict(r.settings)}", flush=True)
+    goals.add("no unrelated pair is aligned", f"{len(bad)} of {len(joined.pairs)}", not bad)
+    counted = statuses_table(joined, "avfuse")
+    assert counted is not None
+    return [counted, Table("Their scores: median / p95 / largest", ("kind", "peak over the null", "share", "match"),
+                           lines)]  # fmt: skip
 
 
-def _jingles(rows: Sequence[Row], goals: Goals) -> Table:
+def _jingles(found: Evaluation, goals: Goals) -> Table:
     lines: list[Sequence[object]] = []
-    for plays in dict.fromkeys(r["setting"]["plays"] for r in rows):
-        chosen = [r for r in rows if r["setting"]["plays"] == plays]
-        count = {s: sum(r["status"] == s for r in chosen) for s in ("aligned", "ambiguous", "no_match", "degenerate")}
-        lines.append((plays, len(chosen), *count.values(), sum(r["real"] >= 2 for r in chosen)))
-    ambiguous = sum(r["status"] == "ambiguous" for r in rows)
-    goals.add("pairs that share a repeated jingle alone are ambiguous", f"{ambiguous} of {len(rows)}",
-              ambiguous == len(rows))  # fmt: skip
+    for plays in dict.fromkeys(p.settings["plays"] for p in found.pairs):
+        chosen = [p for p in found.pairs if p.settings["plays"] == plays]
+        count = {s: sum(p.status == s for p in chosen) for s in ("aligned", "ambiguous", "no_match", "degenerate")}
+        lines.append((plays, len(chosen), *count.values(), sum(bool(p.among) for p in chosen)))
+    ambiguous = sum(p.status == "ambiguous" for p in found.pairs)
+    goals.add("pairs that share a repeated jingle alone are ambiguous", f"{ambiguous} of {len(found.pairs)}",
+              ambiguous == len(found.pairs))  # fmt: skip
     return Table(
         "Pairs that share a repeated jingle alone",
         ("plays", "pairs", "aligned", "ambiguous", "no match", "degenerate", "two true candidates or more"), lines,
     )  # fmt: skip
 
 
-def _wrong(parts: Sequence[tuple[str, Sequence[Row]]], goals: Goals) -> Table:
-    lines: list[Sequence[object]] = []
-    for name, rows in parts:
-        for r in aligned(rows):
-            if is_wrong(r):
-                setting = ", ".join(r["setting"].values())
-                lines.append((name, r["index"], setting, milliseconds(r["error"]), f"{r['confidence']:.5f}"))
+def _wrong(rows: Sequence[PairResult], goals: Goals) -> Table:
+    bad = [r for r in rows if r.wrong]
+    lines = [(r.case, ", ".join(r.settings.values()), milliseconds(r.error), f"{r.confidence:.5f}") for r in bad]
     goals.add("nothing aligned and wrong", str(len(lines)), not lines)
-    return Table("Aligned and wrong", ("part", "number", "setting", "|error| [ms]", "confidence"), lines)
+    return Table("Aligned and wrong", ("pair", "setting", "|error| [ms]", "confidence"), lines)

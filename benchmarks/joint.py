@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from avfuse.alignment import ClockEdge, ClockEstimate
 from avfuse.clock import ClockMap
+from avfuse.reporting.tables import Table, milliseconds
 from avfuse.temporal import solve_clocks
 from benchmarks.options import Options
 from benchmarks.rows import Row, gather
-from benchmarks.tables import Goals, Table, milliseconds, show
+from benchmarks.tables import Goals, show
 
 DURATION = 1800.0  # seconds of every recording
 TIMES = np.array([0.0, DURATION / 2, DURATION])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from avfuse.alignment import Alignment
 from avfuse.clock import ClockMap
-from avfuse.simulation import Device, SoundSource, simulate, simulate_pair
-from avfuse.simulation.pairs import Pair
+from avfuse.evaluation import Case, Evaluation
+from avfuse.reporting.tables import Table, milliseconds, percent
+from avfuse.simulation import Device, SoundSource, simulate
+from avfuse.simulation.cases import write_case
 from avfuse.stream import Stream
-from benchmarks.honest import aligned, estimate_row, is_wrong
+from benchmarks.honest import errors_of, recipes, stated
+from benchmarks.measuring import measure
 from benchmarks.options import Options
-from benchmarks.rows import Row, gather
-from benchmarks.tables import Goals, Table, milliseconds, percent, show
+from benchmarks.peers import APART
+from benchmarks.tables import Goals, show
 
 _SNRS = (20.0, 10.0, 0.0, -6.0)
 _SECONDS = 10.0
 _BAND = 8000.0
-_SPACING = 10.0  # metres
+_SPACING = 10.0  # metres, as benchmarks/runners/with_avfuse.py tells avfuse
 
 
 def cramer_rao(snr_db: float, seconds: float, band: float) -> float:
@@ -31,7 +37,7 @@ def cramer_rao(snr_db: float, seconds: float, band: float) -> float:
     return float(np.sqrt(3 * (1 + 2 * s) / (8 * np.pi**2 * seconds * band**3 * s**2)))
 
 
-def noise_row(seed: int, index: int) -> Row:
+def noise_case(seed: int, index: int, folder: Path) -> Alignment:
     """White noise delayed by turning phases: an interpolator would lose the top of the band, where most timing lies."""
     snr, rate, around = _SNRS[index % len(_SNRS)], 2 * _BAND, 3.0
     rng = np.random.default_rng([seed, 17, index])
@@ -43,20 +49,19 @@ def noise_row(seed: int, index: int) -> Row:
     both += 10 ** (-snr / 20) * rng.standard_normal(both.shape)
     streams = [Stream.from_samples(values.astype(np.float32), rate=rate) for values in both]
     # A second of delay leaves nine to ten seconds in common.
-    pair = Pair(*streams, ClockMap(delay))
-    return estimate_row(pair) | {"setting": {"SNR": f"{snr:+g} dB"}, "snr": snr, "shared": _SECONDS - abs(delay)}
+    return write_case(folder, streams, ClockMap(delay))
 
 
-def drift_row(seed: int, index: int, *, overlap: float) -> Row:
+def _drift_pair(overlap: float, seed: int, index: int) -> tuple[dict[str, Any], dict[str, str]]:
     """Talk, music or blows at 20 or 0 dB without a room, at a drift of up to 120 ppm."""
-    rng = np.random.default_rng([seed, 19, index, round(overlap)])
     kind, snr = ("speech", "music", "impacts")[index % 3], (20.0, 0.0)[index // 3 % 2]
-    drift = float(rng.uniform(-120.0, 120.0))
-    pair = simulate_pair(kind, overlap=overlap, snr_db=snr, drift_ppm=drift, rng=rng)
-    return estimate_row(pair) | {"setting": {"kind": kind, "SNR": f"{snr:+g} dB"}}
+    drift = float(np.random.default_rng([seed, 19, index, round(overlap)]).uniform(-120.0, 120.0))
+    recipe = {"pair": "related", "kind": kind, "overlap": overlap, "snr_db": snr, "drift_ppm": drift,
+              "seed": [seed, 20, index, round(overlap)]}  # fmt: skip
+    return recipe, {"kind": kind, "SNR": f"{snr:+g} dB"}
 
 
-def apart_row(seed: int, index: int) -> Row:
+def apart_case(seed: int, index: int, folder: Path) -> Alignment:
     """Two devices up to 10 m from each other, and a source up to 10 m from their middle; told so by `spacing`."""
     rng = np.random.default_rng([seed, 23, index])
     apart = float(rng.uniform(1.0, _SPACING))
@@ -74,35 +79,51 @@ def apart_row(seed: int, index: int) -> Row:
         duration=2 * seconds, devices=devices, sources=[SoundSource("speech", (float(x), float(y), float(z)))],
         rate=16000.0, rng=rng,
     )  # fmt: skip
-    pair = Pair(event["reference"].streams[0], event["moving"].streams[0], truth)
-    difference = abs(event.distances["reference"][0] - event.distances["moving"][0])
-    return estimate_row(pair, spacing=_SPACING) | {"setting": {"apart": f"{apart:.1f} m"}, "paths": difference}
+    return write_case(folder, [event[name].streams[0] for name in ("reference", "moving")], truth)
+
+
+def _made(
+    part: str, make: Callable[[int, int, Path], Alignment], seed: int, count: int, snrs: tuple[float, ...] = ()
+) -> list[Case]:
+    """Cases that `make` makes when they are asked for."""
+    return [
+        Case(f"{part} {k}", make=partial(make, seed, k), group=part, key=f"{part} {seed} {k}",
+             settings={"SNR": f"{snrs[k % len(snrs)]:+g}"} if snrs else {})
+        for k in range(count)
+    ]  # fmt: skip
 
 
 def benchmark(options: Options) -> bool:
     goals = Goals()
-    noise = gather(options, "noise", partial(noise_row, options.seed), len(_SNRS) * options.pick(8, 100))
-    short = gather(options, "drift-30s", partial(drift_row, options.seed, overlap=30.0), options.pick(18, 240))
+    seed = options.seed
+    noise = measure(options, "limits-noise", _made("noise", noise_case, seed, 4 * options.pick(8, 100), _SNRS))
     minutes = 3 if options.quick else 30
-    long_drift = partial(drift_row, options.seed, overlap=60.0 * minutes)
-    long = gather(options, f"drift-{minutes}min", long_drift, options.pick(2, 12))
-    apart = gather(options, "apart", partial(apart_row, options.seed), options.pick(12, 200))
-    tables = [
-        _noise(noise, goals), _drift([("30 s", short), (f"{minutes} min", long)], goals), _apart(apart, goals),
-        goals.table(),
-    ]  # fmt: skip
-    show(tables, options.page, "limits", f"Seed {options.seed}.")
+    drifts = [
+        (name, measure(options, part, recipes(part, partial(_drift_pair, overlap), seed, count)))
+        for name, part, overlap, count in (
+            ("30 s", "limits-drift-30s", 30.0, options.pick(18, 240)),
+            (f"{minutes} min", f"limits-drift-{minutes}min", 60.0 * minutes, options.pick(2, 12)),
+        )
+    ]
+    made = _made("apart", apart_case, seed, options.pick(12, 200))
+    apart = measure(options, "limits-apart", made, {"avfuse": APART})
+    tables = [_noise(noise, goals), _drift(drifts, goals), _apart(apart, goals), goals.table()]
+    show(tables, options.page, "limits", f"Seed {seed}.")
     return goals.met
 
 
-def _noise(rows: Sequence[Row], goals: Goals) -> Table:
-    lines: list[Sequence[object]] = []
+def _noise(found: Evaluation, goals: Goals) -> Table:
+    lines: list[tuple[object, ...]] = []
+    delays = {part.case.name: part.case.true.clocks["moving"].offset for part in found.asked}
     for snr in _SNRS:
-        chosen = [r for r in rows if r["snr"] == snr]
-        good = aligned(chosen)
-        rmse = float(np.sqrt(np.mean([r["error"] ** 2 for r in good]))) if good else float("nan")
-        bound = float(np.sqrt(np.mean([cramer_rao(snr, r["shared"], _BAND) ** 2 for r in good]))) if good else np.nan
-        mean = float(np.mean([r["std"] for r in good])) if good else float("nan")
+        chosen = [p for p in found.pairs if p.settings["SNR"] == f"{snr:+g}"]
+        good = stated(chosen)
+        rmse = bound = mean = float("nan")
+        if good:
+            rmse = float(np.sqrt(np.mean([p.error**2 for p in good])))
+            bounds = [cramer_rao(snr, _SECONDS - abs(delays[p.case]), _BAND) for p in good]
+            bound = float(np.sqrt(np.mean(np.square(bounds))))
+            mean = float(np.mean([p.std for p in good]))
         lines.append((f"{snr:+g}", len(chosen), percent(len(good), len(chosen)), f"{rmse * 1e6:.4g}",
                       f"{bound * 1e6:.4g}", f"{rmse / bound:.2f}", f"{mean * 1e6:.4g}"))  # fmt: skip
         goals.add(f"white noise at {snr:+g} dB: RMSE at most 1.5 x the bound", f"{rmse / bound:.2f} x",
@@ -113,12 +134,13 @@ def _noise(rows: Sequence[Row], goals: Goals) -> Table:
     )  # fmt: skip
 
 
-def _drift(parts: Sequence[tuple[str, Sequence[Row]]], goals: Goals) -> Table:
-    lines: list[Sequence[object]] = []
-    for name, rows in parts:
-        known = [r for r in aligned(rows) if r["drift_std"] is not None]
-        drift = np.abs([r["drift_error"] for r in known]) * 1e6 if known else np.array([np.nan])
-        end = np.abs([r["end_error"] for r in known]) if known else np.array([np.nan])
+def _drift(parts: list[tuple[str, Evaluation]], goals: Goals) -> Table:
+    lines: list[tuple[object, ...]] = []
+    for name, found in parts:
+        rows = found.pairs
+        known = [r for r in stated(rows) if np.isfinite(r.drift_std)]
+        drift = np.abs([r.drift_error for r in known] or [np.nan]) * 1e6
+        end = np.abs([r.last for r in known] or [np.nan])
         p95 = float(np.quantile(drift, 0.95))
         lines.append((name, len(rows), percent(len(known), len(rows)), f"{np.median(drift):.4f}", f"{p95:.4f}",
                       f"{drift.max():.4f}", milliseconds(float(np.median(end))),
@@ -136,18 +158,18 @@ def _drift(parts: Sequence[tuple[str, Sequence[Row]]], goals: Goals) -> Table:
     )  # fmt: skip
 
 
-def _apart(rows: Sequence[Row], goals: Goals) -> Table:
-    good = aligned(rows)
-    error = np.abs([r["error"] for r in good]) if good else np.array([np.nan])
-    std = np.array([r["std"] for r in good]) if good else np.array([np.nan])
+def _apart(found: Evaluation, goals: Goals) -> Table:
+    good = stated(found.pairs)
+    error = errors_of(found.pairs)
+    std = np.array([p.std for p in good] or [np.nan])
     held = int((error <= 1.96 * std).sum())
     goals.add("devices up to 10 m apart: 95 % intervals hold the truth", f"{held} of {len(good)}",
               bool(good) and held >= 0.93 * len(good))  # fmt: skip
     return Table(
         f"Devices up to {_SPACING:g} m apart, spacing={_SPACING:g}",
         ("pairs", "aligned", "median |error| [ms]", "max", "median stated std [ms]", "95 % intervals hold", "wrong"),
-        [(len(rows), percent(len(good), len(rows)), milliseconds(float(np.median(error))),
+        [(len(found.pairs), percent(len(good), len(found.pairs)), milliseconds(float(np.median(error))),
           milliseconds(float(error.max())), milliseconds(float(np.median(std))), percent(held, len(good)),
-          sum(map(is_wrong, good)))],
+          sum(p.wrong for p in good))],
         "Truth is the clock; what separates it from what is heard is the difference of the two paths.",
     )  # fmt: skip

@@ -1,32 +1,33 @@
-"""avfuse and its peers, asked the same question: at which reference time does the moving file begin?
+"""avfuse and its peers, as methods that `avfuse.evaluate` takes.
 
-Every peer lives in an environment of its own, made on first use in benchmarks/.peers and kept. A question is
-put by running a small script (benchmarks/runners) with that environment's Python; answers come back as JSON.
+Every peer lives in an environment of its own, made on first use in benchmarks/.peers and kept, and is a command: a
+small script (benchmarks/runners) that runs with that environment's Python and writes alignment.json.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+from avfuse.alignment import Alignment, ClockEstimate
 from benchmarks.options import ROOT
-from benchmarks.processes import Ran, run
 
 ENVIRONMENTS = ROOT / "benchmarks" / ".peers"
 RUNNERS = ROOT / "benchmarks" / "runners"
+WITH_SCORES = f"{RUNNERS / 'with_avfuse.py'}:align_with_scores"
+APART = f"{RUNNERS / 'with_avfuse.py'}:align_apart"
 
 
 @dataclass(frozen=True)
 class Method:
     """A program that finds offsets.
 
-    runner: script in benchmarks/runners and its arguments. packages: what pip installs for it, with `environment`
-    the folder's name; none for what runs beside avfuse. rule: when its own words call an answer good.
+    runner: script in benchmarks/runners and its arguments; the name of a function of it stands after a colon, and none
+    is what avfuse itself is. packages: what pip installs for it, with `environment` the folder's name; none for what
+    runs beside avfuse. rule: when its own words call an answer good.
     """
 
     name: str
@@ -37,8 +38,8 @@ class Method:
 
 
 METHODS = (
-    Method("avfuse", ("with_avfuse.py",), "status `aligned`"),
-    Method("SciPy correlation", ("with_scipy.py",), "none: always an answer"),
+    Method("avfuse", (), "status `aligned`"),
+    Method("SciPy correlation", ("with_scipy.py:align",), "none: always an answer"),
     Method(
         "audalign, fingerprints", ("with_audalign.py", "fingerprints"), "rank >= 7 of 10 (it names no threshold)",
         "audalign", ("audalign==1.3.1",),
@@ -53,25 +54,6 @@ METHODS = (
     ),
     Method("syncstart", ("with_syncstart.py",), "none: always an answer", "syncstart", ("syncstart==1.1.1",)),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Answer:
-    """t_ref = offset + (1 + drift) * t; offset is None where there was no answer, and `reason` says why.
-
-    trusted: whether the method's own rule calls it good. score: of that rule. std, confidence: avfuse's.
-    guesses: (offset, drift) best first, where several were offered. seconds: without the start of a process.
-    """
-
-    offset: float | None = None
-    drift: float = 0.0
-    trusted: bool = False
-    score: float | None = None
-    std: float | None = None
-    confidence: float | None = None
-    guesses: tuple[tuple[float, float], ...] = ()
-    reason: str = ""
-    seconds: float = float("nan")
 
 
 def python_of(method: Method) -> str:
@@ -96,29 +78,25 @@ def python_of(method: Method) -> str:
     return str(python)
 
 
-def ask(
-    method: Method, pairs: Sequence[tuple[Path, Path]], *, memory: float | None = None, timeout: float = 3600.0,
-    warm: bool = True,
-) -> tuple[list[Answer], Ran]:  # fmt: skip
-    """Answers for (reference, moving) files in order, and what all of them took together.
+def specifications(methods: Sequence[Method] = METHODS) -> dict[str, str]:
+    """name -> specification, as `avfuse.evaluate` and `avfuse evaluate --method` take it."""
+    return {method.name: specification(method) for method in methods}
 
-    warm: answer the first pair once before, untimed. Pairs that a program did not live to answer have the
-    reason of its death.
-    """
-    python = python_of(method)
-    with tempfile.TemporaryDirectory(prefix="avfuse-benchmark-") as folder:
-        questions, answers = Path(folder, "questions.json"), Path(folder, "answers.jsonl")
-        questions.write_text(json.dumps({"pairs": [[str(a), str(b)] for a, b in pairs], "warm": warm}), "utf-8")
-        script, *arguments = method.runner
-        ran = run(
-            [python, str(RUNNERS / script), str(questions), str(answers), *arguments], memory=memory, timeout=timeout
-        )
-        lines = answers.read_text("utf-8").splitlines() if answers.exists() else []
-    found = []
-    for line in lines:
-        answer = json.loads(line)
-        answer["guesses"] = tuple((float(o), float(d)) for o, d in answer.get("guesses", ()))
-        found.append(Answer(**answer))
-    last_words = (ran.stderr.strip().splitlines() or [f"exit status {ran.code}"])[-1][:200]
-    found += [Answer(reason=f"program ended early: {last_words}")] * (len(pairs) - len(found))
-    return found, ran
+
+def specification(method: Method) -> str:
+    if not method.runner:
+        return "avfuse"
+    script, *arguments = method.runner
+    if not method.packages:
+        return f"{RUNNERS / script}"
+    words = [python_of(method), str(RUNNERS / script)]
+    return f"cmd:{shlex.join(words)} {{reference}} {{moving}} {{out}} {shlex.join(arguments)}"
+
+
+def trusted_only(alignment: Alignment) -> Alignment:
+    """An answer of a peer, refused where the peer's own rule does not call it good."""
+    clocks = dict(alignment.clocks)
+    for name, facts in alignment.facts.items():
+        if facts.extra.get("trusted") is False and clocks[name].status == "aligned":
+            clocks[name] = ClockEstimate("no_match", message="not good by its own rule")
+    return replace(alignment, clocks=clocks)

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from avfuse.clock import ClockMap
-from benchmarks.cases import ROOMS, Case
-from benchmarks.peers import Answer
-
-# Okabe and Ito's colours, told apart by colour-blind readers.
-_COLOURS = ("#0072B2", "#56B4E9", "#999999", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+from avfuse.evaluation import Evaluation
+from avfuse.metrics import succeeds
+from avfuse.reporting.evaluation import COLOURS
+from benchmarks.cases import ROOMS
 
 
-def draw_accuracy(path: Path, cases: Sequence[Case], answers: dict[str, list[Answer]], names: Sequence[str]) -> Path:
+def draw_accuracy(path: Path, found: Evaluation, names: Sequence[str]) -> Path:
     """Share of the simulated pairs within a tolerance against the tolerance, a panel for each room."""
     import matplotlib
 
@@ -25,21 +23,19 @@ def draw_accuracy(path: Path, cases: Sequence[Case], answers: dict[str, list[Ans
     tolerances = np.geomspace(1e-6, 1.0, 400)
     figure, panels = plt.subplots(1, len(ROOMS), figsize=(12, 4.5), sharey=True, layout="constrained")
     for panel, room in zip(panels, ROOMS, strict=True):
-        chosen = [k for k, c in enumerate(cases) if c.setting.get("room") == (room or "free field")]
-        for name, colour in zip(names, _COLOURS, strict=True):
-            error = []
-            for k in chosen:
-                a = answers[name][k]
-                clock = None if a.offset is None else ClockMap(a.offset, a.drift)
-                error.append(np.inf if clock is None else cases[k].error(clock, cases[k].middle))
-            share = (np.sort(error)[:, None] <= tolerances).mean(axis=0) if error else np.zeros(len(tolerances))
+        inside = [p for p in found.pairs if p.settings.get("room") == (room or "free field")]
+        for name, colour in zip(names, COLOURS, strict=True):
+            error = [p.error for p in inside if p.method == name]
+            share = np.array([succeeds(error, t).mean() if error else 0.0 for t in tolerances])
             own = name == "avfuse"
             panel.step(
                 tolerances * 1e3, 100 * share, color=colour, lw=2.6 if own else 1.5, label=name, where="post",
                 zorder=3 if own else 2, ls="--" if name == "avfuse, best guess" else "-",
             )  # fmt: skip
         panel.set(xscale="log", xlim=(1e-3, 1e3), ylim=(-2, 102), xlabel="tolerance [ms]")
-        panel.set_title(f"{'free field' if room is None else 'room, ' + room} ({len(chosen)} pairs)")
+        panel.set_title(
+            f"{'free field' if room is None else 'room, ' + room} ({len(inside) // len(found.methods)} pairs)"
+        )
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("pairs within the tolerance [%]")
     # Outside: every corner of a panel has a curve in it.

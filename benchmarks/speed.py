@@ -9,18 +9,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from avfuse.evaluation.processes import Ran
+from avfuse.reporting.tables import Table, milliseconds
+from benchmarks.cases import truth_of
 from benchmarks.long_files import LongFile, hour_files, make
+from benchmarks.measuring import measure, run_here
 from benchmarks.options import Options
-from benchmarks.peers import METHODS, RUNNERS, ask
-from benchmarks.processes import Ran, run
-from benchmarks.tables import Goals, Table, milliseconds, show
+from benchmarks.peers import METHODS, RUNNERS, specification
+from benchmarks.tables import Goals, show
 
 RIGHT = 0.020  # seconds in the middle of the overlap within which a peer is called right
 
 
 def run_align(files: Sequence[Path]) -> Ran:
     """`avfuse align` as a person types it, with its JSON."""
-    return run([sys.executable, "-m", "avfuse", "align", *map(str, files), "--reference", str(files[0]), "--json"])
+    return run_here([sys.executable, "-m", "avfuse", "align", *map(str, files), "--reference", str(files[0]), "--json"])
 
 
 def _median(runs: Sequence[Ran]) -> Ran:
@@ -60,7 +65,7 @@ def run_hours(options: Options, goals: Goals) -> list[Table]:
     decoding, aligning, longer = [], [], []
     # Taken in turns: whatever else the machine does slows both alike.
     for _ in range(repeats):
-        decoding.append(run([sys.executable, str(RUNNERS / "decode_alone.py"), str(camera), str(recorder)]))
+        decoding.append(run_here([sys.executable, str(RUNNERS / "decode_alone.py"), str(camera), str(recorder)]))
         aligning.append(run_align([camera, recorder]))
         longer.append(run_align([camera, twice]))
     rows = []
@@ -109,25 +114,25 @@ def _beside_peers(
         with soundfile.SoundFile(decoded, "w", 48000, 2, "PCM_16") as out:
             for _, values in avfuse.read(files[0])["sound"].blocks(10.0):
                 out.write(values.T)
-    truth = described[0].clock.inverse() @ described[1].clock
-    middle = _middle(*described)
+    clock = described[0].clock.inverse() @ described[1].clock
     rows, faster = [], []
-    for method in METHODS:
-        if method.name == "avfuse":
-            status, error, _ = _errors(own, described[0], described[1])
-            rows.append((method.name, f"{own.seconds:.1f}", f"{own.peak_mb:.0f}", milliseconds(error), status))
-            continue
+    status, error, _ = _errors(own, described[0], described[1])
+    rows.append(("avfuse", f"{own.seconds:.1f}", f"{own.peak_mb:.0f}", milliseconds(error), status))
+    for method in METHODS[1:]:
         pair = (decoded, files[1]) if method.name.startswith("SciPy") else files
-        (answer,), ran = ask(method, [pair], memory=options.memory, timeout=240, warm=False)
-        if answer.offset is None:
-            rows.append((method.name, f"{ran.seconds:.1f}", f"{ran.peak_mb:.0f}", "–", answer.reason))
+        case = {"name": method.name, "truth": truth_of(*pair, clock)}
+        found = measure(options, f"speed-{method.name.replace(', ', '-')}", [case],
+                        {method.name: specification(method)}, timed=True, time_limit=240.0)  # fmt: skip
+        (result,), answer = found.pairs, found.asked[0].answers[method.name]
+        seconds = answer.seconds + (answer.startup if np.isfinite(answer.startup) else 0.0)
+        costs = (f"{seconds:.1f}", f"{answer.peak_mb:.0f}")
+        if not result.stated:
+            rows.append((method.name, *costs, "–", result.reason))
             continue
-        error = abs(answer.offset + middle - float(truth(middle)))
-        right = error <= RIGHT
+        right = abs(result.error) <= RIGHT
         if right:
-            faster.append((method.name, ran.seconds))
-        rows.append((method.name, f"{ran.seconds:.1f}", f"{ran.peak_mb:.0f}", milliseconds(error),
-                     "right" if right else "wrong"))  # fmt: skip
+            faster.append((method.name, seconds))
+        rows.append((method.name, *costs, milliseconds(result.error), "right" if right else "wrong"))
     best = min(faster, key=lambda f: f[1], default=None)
     goals.add(
         "faster than every peer that gets the pair right (20 ms)",
@@ -149,8 +154,8 @@ def run_short(options: Options, goals: Goals) -> Table:
     empty, imports, aligning = [], [], []
     run_align(files)
     for _ in range(repeats):
-        empty.append(run([sys.executable, "-c", "pass"]))
-        imports.append(run([sys.executable, "-c", "import avfuse"]))
+        empty.append(run_here([sys.executable, "-c", "pass"]))
+        imports.append(run_here([sys.executable, "-c", "import avfuse"]))
         aligning.append(run_align(files))
     rows = [
         (name, f"{_median(runs).seconds:.2f}", f"{min(r.seconds for r in runs):.2f}",

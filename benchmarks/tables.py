@@ -1,34 +1,12 @@
-"""Tables for the terminal and for the documentation, and goals that are met or missed."""
+"""Goals that are met or missed, and pages of tables."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-@dataclass
-class Table:
-    """Rows of text under a title; `note` says what a reader has to know to read it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]] = ()
-    note: str = ""
-
-    def markdown(self) -> str:
-        lines = [f"**{self.title}**", ""] if self.title else []
-        lines += ["| " + " | ".join(self.columns) + " |", "|" + "---|" * len(self.columns)]
-        lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in self.rows]
-        return "\n".join(lines + (["", self.note] if self.note else []))
-
-    def text(self) -> str:
-        cells = [[str(c) for c in self.columns], *[[str(c) for c in row] for row in self.rows]]
-        widths = [max(len(row[k]) for row in cells) for k in range(len(self.columns))]
-        body = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        body.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join([self.title, *body, *([self.note] if self.note else [])])
+from avfuse.reporting.tables import Table
 
 
 @dataclass
@@ -60,15 +38,3 @@ def show(tables: Sequence[Table], page: Path, section: str, preface: str = "") -
         new = f"{old.rstrip()}\n\n{first}\n{body}\n{last}\n".lstrip()
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(new, encoding="utf-8")
-
-
-def milliseconds(seconds: float) -> str:
-    """Seconds as ms with three figures, or a dash where there is no number."""
-    if not math.isfinite(seconds):
-        return "–"
-    value = abs(seconds) * 1e3
-    return f"{value:.4f}" if value < 0.1 else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "–"

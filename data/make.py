@@ -1,14 +1,18 @@
-"""Makes data/event: `python data/make.py` (from the project's root; a few seconds)."""
+"""Makes data/event and data/cases.json: `python data/make.py` (from the project's root; a few seconds)."""
 
 from __future__ import annotations
 
-import json
+import os
+from itertools import product
 from pathlib import Path
 
 from avfuse import ClockMap, simulate
-from avfuse.simulation import Device, Room, SoundSource
+from avfuse.evaluation import write_cases
+from avfuse.simulation import UNRELATED, Device, Room, SoundSource
+from avfuse.simulation.cases import write_event_case
 
 FOLDER = Path(__file__).parent / "event"
+CASES = Path(__file__).parent / "cases.json"
 RATE = 16000.0
 STAGE = (3.2, 2.7, 1.4)
 TALK = [SoundSource("speech", STAGE)]
@@ -26,11 +30,31 @@ def main() -> None:
     stranger = simulate(
         duration=6.0, devices=[Device("stranger", ClockMap(), 6.0, RATE, (2.0, 2.7, 1.4))], sources=TALK, rng=8
     )
-    for made in (event, stranger):
-        made.write(FOLDER, suffixes={name: ".flac" for name in made.devices})
-    clocks = {name: event.truth_between("left", name) for name in event.devices}
-    truth = {"reference": "left", "clocks": {n: {"offset": c.offset, "drift": c.drift} for n, c in clocks.items()}}
-    (FOLDER / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    write_event_case(event, FOLDER, strangers=stranger.recordings, suffix=".flac")
+    os.replace(FOLDER / "alignment.json", FOLDER / "truth.json")
+    write_cases(CASES, [{"name": "event", "truth": "event/truth.json", "group": "event"}, *recipes()])
+
+
+def recipes() -> list[dict[str, object]]:
+    """Pairs that are made when they are asked for: 18 share something, 12 do not, 2 have several answers."""
+    found: list[dict[str, object]] = []
+    for number, (room, snr, kind) in enumerate(product((None, "near", "mid"), (20, 0), ("speech", "music", "impacts"))):
+        recipe = {"pair": "related", "kind": kind, "overlap": 20.0, "snr_db": snr, "room": room,
+                  "drift_ppm": (0, 60, -90)[number % 3], "seed": [2026, number]}  # fmt: skip
+        settings = {"room": room or "free field", "SNR": f"{snr:+d} dB", "kind": kind}
+        name = f"{kind}, {room or 'free field'}, {snr:+d} dB"
+        found.append({"name": name, "group": "simulated", "settings": settings, "simulate": recipe})
+    for number, kind in enumerate(UNRELATED):
+        recipe = {"pair": "unrelated", "kind": kind, "duration": 15.0, "seed": [2027, number]}
+        found.append(
+            {"name": f"unrelated {kind}", "group": "unrelated", "settings": {"kind": kind}, "simulate": recipe}
+        )
+    for number in range(2):
+        recipe = {"pair": "jingle", "plays": [3, 2], "seed": [2028, number]}
+        found.append(
+            {"name": f"jingle {number}", "group": "jingle", "settings": {"kind": "jingle"}, "simulate": recipe}
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "gallery", "examples", "sg_execution_times.rst"]
 html_theme = "furo"
 html_title = "avfuse"
+pygments_dark_style = "github-dark"
 html_static_path = ["static"]
 html_css_files = ["avfuse.css"]
 html_copy_source = False
@@ -43,7 +44,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Types in signatures of what is documented elsewhere.
-    ("py:.*", r"ArrayLike|NDArray|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
+    ("py:.*", r"ArrayLike|NDArray|Table|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
 ]
 autodoc_default_options = {"members": True, "special-members": "__call__, __matmul__"}
 autodoc_member_order = "groupwise"

@@ -21,6 +21,7 @@ import pytest
 from avfuse import ClockMap, Recording, Stream, load_alignment, simulate
 from avfuse.cli import main
 from avfuse.simulation import Device, SimulatedEvent, write_media
+from avfuse.simulation.cases import simulate_case
 
 AVFUSE = [sys.executable, "-m", "avfuse"]
 OFFSET = 3.25  # of b on the clock of a
@@ -613,3 +614,70 @@ def test_the_demo_finds_the_truth(tmp_path: Path) -> None:
     made = {str(p.relative_to(tmp_path / "demo")) for p in (tmp_path / "demo").rglob("*") if p.is_file()}
     assert {"timeline.png", "report.html", "README.txt", "recordings/cam-a.mp4", "aligned/recorder.wav"} <= made
     assert len([name for name in made if name.startswith("aligned/")]) == 3
+
+
+# evaluate
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short cases with their truths: a pair, and strangers."""
+    folder = tmp_path_factory.mktemp("cases")
+    simulate_case({"pair": "related", "overlap": 5.0, "snr_db": 20, "seed": 3}, folder / "near")
+    simulate_case({"pair": "unrelated", "kind": "speech", "duration": 5.0, "seed": 4}, folder / "strange")
+    return folder
+
+
+def test_evaluate_prints_tables_or_one_document(avfuse: Callable[..., Done], cases: Path, tmp_path: Path) -> None:
+    done = avfuse("evaluate", cases, "--together", "-o", tmp_path / "out")
+    assert done.code == 0
+    assert "false accepts (of 1)" in done.out
+    assert "\x1b" not in done.out
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["answers.jsonl", "errors.svg", "evaluation.html", "evaluation.json", "pairs.csv"]
+    again = avfuse("evaluate", cases, "--together", "-o", tmp_path / "out", "--resume", "--json")
+    assert again.code == 0
+    assert [method["method"] for method in again.document["methods"]] == ["avfuse"]
+    assert again.document["methods"][0]["false"]["value"] == 0.0
+    assert again.document == json.loads((tmp_path / "out" / "evaluation.json").read_text())
+
+
+def test_evaluate_is_about_methods_and_not_about_their_success(avfuse: Callable[..., Done], cases: Path) -> None:
+    done = avfuse("evaluate", cases, "--method", f"broken=cmd:{sys.executable} -c 'raise ValueError(7)' {{files}}")
+    assert done.code == 0
+    assert "ValueError: 7" in done.out
+
+
+def test_evaluate_tells_bad_input_in_one_line(avfuse: Callable[..., Done], cases: Path, tmp_path: Path) -> None:
+    assert "no such file or folder" in one_line(avfuse("evaluate", tmp_path / "none"))
+    assert "holds no cases" in one_line(avfuse("evaluate", tmp_path))
+    assert "is neither 'avfuse'" in one_line(avfuse("evaluate", cases, "--method", "mine"))
+    assert "with -o" in one_line(avfuse("evaluate", cases, "--resume"))
+    (tmp_path / "file").touch()
+    assert "expected a folder" in one_line(avfuse("evaluate", cases, "-o", tmp_path / "file"))
+
+
+def test_interrupted_evaluate_keeps_finished_cases_and_leaves_no_process(cases: Path, tmp_path: Path) -> None:
+    method = tmp_path / "slow.py"
+    method.write_text(
+        "import os, time, avfuse\n"
+        "def slow(files):\n"
+        "    if 'strange' in files[0]:\n"
+        f"        open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\n"
+        "    return avfuse.Alignment.from_maps(dict.fromkeys(files, avfuse.ClockMap()))\n"
+    )
+    out = tmp_path / "out"
+    command = [*AVFUSE, "evaluate", str(cases), "--method", f"{method}:slow", "-o", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            break
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    said, told = running.communicate(timeout=30)
+    assert (running.returncode, said) == (130, "")
+    assert told == f"finished cases are kept in {out}; go on with --resume\navfuse: interrupted\n"
+    (line,) = (out / "answers.jsonl").read_text().splitlines()
+    assert json.loads(line)["case"] == "near"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -32,7 +32,7 @@ _SAME_LEVEL = 1.5e-3
 _PIECE = 60.0  # seconds of the moving sound that are searched in all of the reference
 _CREDIBLE = 6.5  # score of a lag of a piece; unrelated features reach 6.6
 _AROUND = 0.6  # seconds of lag on both sides of a credible one that are followed
-_CLIP = 8.0  # standard deviations by which no moment may speak for more
+_CLIP = 8.0  # standard deviations; no moment speaks for more
 # In standard deviations of one second or half second; chance rises to about 4 among so many lags.
 _ROUGH_STEP, _ROUGH_JUMP = 6.0, 14.0
 _FINE_STEP, _FINE_JUMP, _FINE_STEPS = 1.0, 24.0, 3
@@ -142,12 +142,17 @@ def _rough_path(a: Heard, b: Heard, ranges: Sequence[tuple[float, float]]) -> Pa
     # Against what wrong lags reach at the same time; where nothing sounds, nothing speaks.
     scale = 1.4826 * np.median(np.abs(scores), axis=1)
     scale = np.maximum(scale, 0.3 * np.median(scale)) + np.float32(1e-9)
-    scores = np.clip(scores / scale[:, None], -_CLIP, _CLIP).astype(np.float32)
+    scores = _limited(scores / scale[:, None])
     columns = best_path(scores, np.zeros(blocks, np.int64), 1, _ROUGH_STEP, _ROUGH_JUMP)
     lags = np.concatenate([start + np.arange(count) for start, count in zip(first, counts, strict=True)])
     strength: F64 = scores[np.arange(blocks), columns].astype(np.float64)
     times: F64 = np.arange(blocks, dtype=np.float64) + 0.5
     return Path(times, np.asarray(lags[columns] / FRAME_RATE, np.float64), strength)
+
+
+def _limited(scores: NDArray[np.floating]) -> F32:
+    """No moment may speak for more than others do; its lags keep their proportions."""
+    return np.asarray(scores * np.minimum(1.0, _CLIP / (np.abs(scores).max(axis=1, keepdims=True) + 1e-9)), np.float32)
 
 
 def _products(
@@ -206,8 +211,7 @@ def _compared(a: Heard, b: Heard, low: float, high: float, line: Line) -> _Piece
 
 def _through_pieces(pieces: Sequence[_Piece], scale: float) -> Path:
     heights = np.concatenate([p.heights for p in pieces])
-    heights /= np.float32(scale)
-    np.clip(heights, -_CLIP, _CLIP, out=heights)
+    heights = _limited(heights / np.float32(scale))
     moved = np.zeros(len(heights), np.int64)
     start = 0
     for before, after in pairwise(pieces):
@@ -434,7 +438,7 @@ def _place(a: Heard, b: Heard, before: Stretch, after: Stretch, lines: tuple[Lin
 def _agreement(
     a: Heard, b: Heard, lines: tuple[Line, Line], first: int, count: int, size: int, hop: int
 ) -> tuple[F64, list[F64]]:
-    """Log-likelihood ratio of each short frame for each line against none, from its phase-only cross spectrum."""
+    """Log-likelihood of each short frame for each line, from its phase-only cross spectrum."""
     starts = first + hop * np.arange((count - size) // hop + 1)
     times = (starts + size / 2) / RATE
     window = np.hanning(size + 1)[:-1].astype(np.float32)
@@ -455,6 +459,8 @@ def _agreement(
         found.append(np.abs(np.concatenate([curve[:, -reach:], curve[:, : reach + 1]], axis=1)).max(axis=1))
     # Means of n phases scatter by 1 / sqrt(2 n); neighbouring frames share 7/8 of their sound.
     noise = 1 / np.sqrt(2 * band.sum() * 0.6)
-    typical = max(float(np.quantile(np.maximum(found[0], found[1]), 0.75)), 2 * noise)
     worth = hop / size * 1.5
-    return times, [np.asarray(worth * (typical * v - typical**2 / 2) / noise**2) for v in found]
+    # The line that does not fit shows what chance reaches; where neither reaches more, nothing is told.
+    chance = float(np.quantile(np.minimum(found[0], found[1]), 0.9))
+    expected = np.maximum(np.maximum(found[0], found[1]) - chance, 0.0)
+    return times, [np.asarray(worth * expected * (v - chance) / noise**2) for v in found]

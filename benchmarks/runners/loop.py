@@ -1,39 +1,29 @@
-"""What every runner does: read pairs, time the answers, write them one by one. Standard library only, since
-it runs inside the peers' environments; benchmarks.peers.Answer says what the fields mean."""
+"""What every runner of a peer does: one pair, its time without the start of the process, and an alignment.json.
+
+Standard library only, since it runs inside the peers' environments: RUNNER REFERENCE MOVING OUT [ARGUMENT...].
+"""
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
 
 
-def answer_all(align):
-    """align(reference, moving) -> dict of the fields of `Answer`, or an exception."""
-    questions, target = sys.argv[1:3]
-    with open(questions, encoding="utf-8") as file:
-        asked = json.load(file)
-    with open(target, "w", encoding="utf-8") as answers:
-        for k, (reference, moving) in enumerate(asked["pairs"]):
-            if k == 0 and asked["warm"]:
-                _attempt(align, reference, moving)
-            found = _attempt(align, reference, moving)
-            found = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in found.items()}
-            answers.write(json.dumps(found) + "\n")
-            answers.flush()
-
-
-def _attempt(align, reference, moving):
-    began = time.perf_counter()
+def answer(align):
+    """align(reference, moving) -> (offset or None, whether its own rule calls that good, score of the rule)."""
+    reference, moving, out = sys.argv[1:4]
     # What peers print is no concern here.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        try:
-            found = align(reference, moving)
-        except KeyboardInterrupt:
-            raise
-        # A peer may leave by SystemExit; whatever it is, it is an answer about this pair.
-        except BaseException as error:
-            found = {"reason": f"{type(error).__name__}: {error}"[:200]}
-    found["seconds"] = time.perf_counter() - began
-    return found
+        began = time.perf_counter()
+        offset, trusted, score = align(reference, moving)
+        seconds = time.perf_counter() - began
+    found = {"status": "no_match", "source": moving, "message": "no match", "trusted": trusted, "score": score}
+    if offset is not None:
+        # Peers know no drift, and no length of the file is needed for one line.
+        line = {"start": 0.0, "end": 1e6, "offset": float(offset), "drift": 0.0, "std": None, "drift_std": None}
+        found |= {"status": "aligned", "segments": [line], "message": None}
+    clocks = {"reference": {"status": "reference", "source": reference}, "moving": found}
+    document = {"format": "avfuse.alignment/1", "reference": "reference", "clocks": clocks, "seconds": seconds}
+    with open(out, "w", encoding="utf-8") as file:
+        json.dump(document, file)

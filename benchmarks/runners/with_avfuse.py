@@ -1,24 +1,25 @@
-"""Pairs through `avfuse.align`."""
+"""Files through `avfuse.align`: with the scores that led to a refusal, or told how far devices stood apart."""
 
-from loop import answer_all
+import math
+from dataclasses import replace
 
 import avfuse
 
-
-def align(reference, moving):
-    alignment = avfuse.align([reference, moving], reference=reference)
-    (clock,) = [c for name, c in alignment.clocks.items() if name != alignment.reference]
-    guesses = [(c.offset, c.drift) for c in clock.candidates]
-    found = {"confidence": clock.confidence, "guesses": guesses, "reason": clock.message or ""}
-    if clock.status != "aligned":
-        return found | {"reason": f"{clock.status}: {clock.message}"}
-    return found | {
-        "offset": clock.offset,
-        "drift": clock.drift,
-        "trusted": True,
-        "std": clock.std,
-        "score": clock.confidence,
-    }
+SCORES = ("peak", "share", "match")
+SPACING = 10.0  # metres
 
 
-answer_all(align)
+def align_with_scores(files):
+    """Refusals carry what they were decided by."""
+    found = avfuse.align(files, reference=files[0])
+    facts = dict(found.facts)
+    for name, clock in found.clocks.items():
+        scores = {key: float(clock.diagnostics[key]) for key in SCORES if key in clock.diagnostics}
+        known = {key: score for key, score in scores.items() if math.isfinite(score)}
+        facts[name] = replace(facts[name], extra={"scores": known})
+    return replace(found, facts=facts)
+
+
+def align_apart(files):
+    """Devices that stood up to 10 m apart."""
+    return avfuse.align(files, reference=files[0], spacing=SPACING)
