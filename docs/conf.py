@@ -84,6 +84,8 @@ def _names(obj: Any) -> set[str]:
 
 def _escaped(line: str) -> str:
     """What is plain text in a docstring and markup in reStructuredText: |error|, `.wav`, and `Recording`s."""
+    if line.startswith((">>> ", "... ")):
+        return line
     line = line.replace("|", "\\|")
     if line.count("`") % 2:
         return line  # the name ends on the next line
