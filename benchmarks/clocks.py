@@ -99,7 +99,7 @@ def replayed_clock(clock: dict[str, Any], start: float, offset: float) -> Piecew
     return PiecewiseClock(tuple(Segment(s.start, s.end, s.offset + shift, s.drift) for s in segments))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def event(kind: str, seed: int) -> tuple[Sound, Sound]:
     """What reaches the reference and the device, on event time."""
     rng = np.random.default_rng([seed, len(kind)])

@@ -15,12 +15,13 @@ from itertools import pairwise
 import numpy as np
 
 from avfuse.clock import WarpPath
+from avfuse.reporting.tables import Table, milliseconds, percent
 from avfuse.simulation.performances import simulate_performances
 from avfuse.temporal import WarpFollower, estimate_warp
 from avfuse.temporal.dtw import Steps, exact_path
+from benchmarks.measuring import run_here
 from benchmarks.options import Options
-from benchmarks.processes import run
-from benchmarks.tables import Goals, Table, milliseconds, percent, show
+from benchmarks.tables import Goals, show
 
 _UNIT = Steps(weights=(1.0, 1.0, 1.0))
 _BLOCK = 0.1  # seconds that reach the follower at once
@@ -44,8 +45,7 @@ print(time.perf_counter() - began, found.cost, found.radius)
 def benchmark(options: Options) -> bool:
     goals = Goals()
     tables = [_speed(options, goals), _hours(options, goals), *_errors(options, goals)]
-    page = options.page.with_name("warp-accuracy.md")
-    show([*tables, goals.table()], page, "warp", f"Seed {options.seed}.")
+    show([*tables, goals.table()], options.page, "warp", f"Seed {options.seed}.")
     return goals.met
 
 
@@ -98,7 +98,7 @@ def _hours(options: Options, goals: Goals) -> Table:
     minutes = 6 if options.quick else 60
     frames, rows = minutes * 60 * 50, []
     for search in ("exact_path", "multiscale_path"):
-        ran = run([sys.executable, "-c", _HOUR.format(search=search, frames=frames)])
+        ran = run_here([sys.executable, "-c", _HOUR.format(search=search, frames=frames)])
         seconds, cost, radius = ran.stdout.split()
         rows.append((search, f"{float(seconds):.1f}", f"{ran.peak_mb:.0f}", f"{float(cost):.3f}", radius))
         goals.add(f"{search}: {minutes} min x {minutes} min at 50 Hz in less than 1 GB", f"{ran.peak_mb:.0f} MB",

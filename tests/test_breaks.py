@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import avfuse
-from avfuse import ClockEstimate, ClockMap, Stream
+from avfuse import ClockEstimate, ClockMap, Recording, Stream
 from avfuse.alignment import load_alignment
 from avfuse.clock import PiecewiseClock, Segment
-from avfuse.simulation import SimulatedEvent, SoundSource, dropping_clock, jingle_pair, simulate
+from avfuse.simulation import SimulatedEvent, SoundSource, dropping_clock, jingle_pair, simulate, wandering_clock
 from avfuse.simulation.devices import Device
 from avfuse.simulation.sampling import sample_on_clock
 from avfuse.simulation.sounds import make_sound
@@ -173,3 +173,25 @@ def test_breaks_survive_the_json(found, tmp_path: Path):
     loaded = load_alignment(alignment.save(tmp_path / "alignment.json")).clocks["b"]
     assert loaded.breaks == found.breaks
     np.testing.assert_allclose(loaded.map([5.0, 40.0, 80.0]), found.map([5.0, 40.0, 80.0]), atol=1e-9)
+
+
+# Drift that changes
+
+
+def test_a_clock_that_wanders_is_followed_within_its_interval():
+    length = 240.0
+    truth = wandering_clock(START, length, DRIFT, 8e-6, np.random.default_rng(1), step=20.0)
+    sound = make_sound("speech", length + 10.0, RATE, np.random.default_rng(9))
+    moving = sample_on_clock(sound, RATE, truth, RATE, round(length * RATE))
+    found = estimate_clock(noisy(sound, 1), noisy(moving, 2))
+    times = np.arange(3.0, length - 3.0)
+    straight = np.polyval(np.polyfit(times, truth(times) - times, 1), times)
+    assert np.abs(truth(times) - times - straight).max() > 0.3e-3  # so that one line would not do
+    assert found.status == "aligned"
+    assert found.breaks == ()
+    off = errors(found, truth, times)
+    assert off.max() < 0.1e-3
+    assert np.mean(off < 1.96 * found.std_at(times)) > 0.9
+    joint = avfuse.align([Recording("a", (noisy(sound, 1),)), Recording("b", (noisy(moving, 2),))], reference="a")
+    assert errors(joint.clocks["b"], truth, times).max() < 0.1e-3
+    assert joint.clocks["b"].breaks == ()

@@ -1,35 +1,50 @@
 """A clock whose drift changes with time: a line with knots, as few as explain what was seen.
 
-Ten seconds of a followed path give one lag. Knots are added one by one where they help most, each line joined to the
+Six or ten seconds give one lag. Knots are added one by one where they help most, each line joined to the
 next, as long as the Bayesian information criterion pays for them (Schwarz 1978).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.temporal.coarse import Line
+from avfuse.temporal.evidence import Evidence
+from avfuse.temporal.focus import LAGS, correlation
 
 F64 = NDArray[np.float64]
 
 _SPAN = 10.0  # seconds of one lag
+_GROUPS = 12  # half seconds of one lag of windows
+_STANDS_OUT = 6.0  # times the usual height
 _LEAST = 0.1e-3  # seconds of bending that matter
 _MOST_KNOTS = 12
 _BETWEEN = 3  # lags between two knots
 _LEVELS = 3  # lags that sources in turn may have
+_LEVEL = 0.03e-3  # seconds about each
 _FLOOR = 5e-6  # seconds, of the scatter of one lag
 
 
-def bent_lines(times: F64, lags: F64, strength: F64, line: Line) -> list[tuple[float, Line]]:
-    """(end, line) of every part of a path that `line` should fit, one where it does.
+@dataclass(frozen=True)
+class Piece:
+    """A line up to `end` seconds; rest: root mean square (s) of what it leaves of the lags it was fitted to."""
 
-    times, lags, strength: of every half second, as in `tracking.Path`.
+    end: float
+    line: Line
+    rest: float
+
+
+def bent_lines(at: F64, lag: F64, line: Line) -> list[Piece]:
+    """Lines for every part of lags that `line` should fit, `line` itself where it does.
+
+    at, lag: seconds of the moving sound, in order, and seconds of lag, one for about ten seconds.
     """
-    at, lag = _medians(times, lags, strength)
-    whole = [(float(times[-1]), line)]
     if len(at) < 4 * _BETWEEN:
-        return whole
+        return [Piece(line.centre, line, 0.0)]
+    whole = [Piece(float(at[-1]), line, 0.0)]
     off = lag - np.array([line.lag_at(t) for t in at])
     # Second differences of noise have six times its variance; a drift leaves none, a bend little.
     noise = max(1.4826 * float(np.median(np.abs(np.diff(off, 2)))) / np.sqrt(6.0), _FLOOR)
@@ -49,12 +64,13 @@ def bent_lines(times: F64, lags: F64, strength: F64, line: Line) -> list[tuple[f
         part = Line(
             line.lag_at(middle) + float(heights[k] + heights[k + 1]) / 2, line.drift + slope, middle, line.score
         )
-        found.append((edges[k + 1] if k < len(edges) - 2 else whole[0][0], part))
+        inside = (at >= edges[k]) & (at <= edges[k + 1])
+        found.append(Piece(edges[k + 1], part, float(np.sqrt(np.mean((off - fitted)[inside] ** 2)))))
     return found
 
 
-def _medians(times: F64, lags: F64, strength: F64) -> tuple[F64, F64]:
-    """One lag for every ten seconds, of the half seconds that tell."""
+def medians(times: F64, lags: F64, strength: F64) -> tuple[F64, F64]:
+    """Times and one lag for every ten seconds of a path, of the half seconds that tell."""
     sure = strength > max(2.0, 0.5 * float(np.median(strength)))
     group = ((times - times[0]) / _SPAN).astype(int)
     at, lag = [], []
@@ -63,6 +79,20 @@ def _medians(times: F64, lags: F64, strength: F64) -> tuple[F64, F64]:
         if np.count_nonzero(inside) >= 4:
             at.append(float(times[inside].mean()))
             lag.append(float(np.median(lags[inside])))
+    return np.array(at), np.array(lag)
+
+
+def window_lags(evidence: Evidence) -> tuple[F64, F64]:
+    """Times and one lag for every six seconds of windows along a line, where one stands out."""
+    at, lag = [], []
+    for first in range(0, len(evidence.times), _GROUPS):
+        few = slice(first, first + _GROUPS)
+        height = np.abs(correlation(evidence.spectra[few].sum(axis=0)))
+        k = int(height.argmax())
+        if height[k] > _STANDS_OUT * float(np.sqrt(np.mean(height**2))):
+            middle = float(evidence.times[few].mean())
+            at.append(middle)
+            lag.append(evidence.line.lag_at(middle) + float(LAGS[k]))
     return np.array(at), np.array(lag)
 
 
@@ -114,7 +144,7 @@ def _few_levels(off: F64, noise: float) -> bool:
     levels = 0
     covered = 0
     while len(left) and levels < _LEVELS:
-        width = max(6 * noise, 0.1e-3)
+        width = max(4 * noise, _LEVEL)
         ends = np.searchsorted(left, left + width, side="right")
         first = int(np.argmax(ends - np.arange(len(left))))
         covered += int(ends[first]) - first

@@ -162,7 +162,7 @@ def settle_stretches(a: Heard, b: Heard, stretches: Sequence[Stretch], together:
         middle = b.start + line.centre
         segments.append(Segment(start, end, a.start - b.start + line.lag - slope * middle, slope))
         back = np.array([[1.0, -middle], [0.0, 1.0]])
-        found.append(back @ np.diag([cov[0, 0] + beside, slope_variance]) @ back.T)
+        found.append(back @ np.diag([cov[0, 0] + beside + stretch.rest**2, slope_variance]) @ back.T)
     clock = PiecewiseClock(tuple(segments))
     return Pieces(clock, np.array(found), breaks_of(clock, [s.end_std for s in stretches[:-1]]), any(known))
 

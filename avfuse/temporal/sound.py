@@ -21,8 +21,9 @@ from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import StreamError
 from avfuse.stream import Stream
 from avfuse.temporal import calibration
+from avfuse.temporal.bending import bent_lines, window_lags
 from avfuse.temporal.coarse import Line
-from avfuse.temporal.evidence import choose_windows, gather, gather_onsets, meeting
+from avfuse.temporal.evidence import Evidence, choose_windows, gather, gather_onsets, meeting
 from avfuse.temporal.focus import Lobe
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.matching import Tried, best_supported, candidate_lines, rivals_of
@@ -133,11 +134,12 @@ def _compare_ordered(a: Heard, b: Heard, low: float, high: float, spacing: float
             diagnostics=seen,
         )
     line = best.focused.line
-    broken = _follow_breaks(a, b, best, tried, low, high, spacing, seen)
+    windows = choose_windows(a, b, line)
+    sharp = gather(a, b, line, windows)
+    broken = _follow_breaks(a, b, best, tried, sharp, low, high, spacing, seen)
     if broken is not None:
         return broken
-    windows = choose_windows(a, b, line)
-    sharp, onsets = gather(a, b, line, windows), gather_onsets(a, b, line, windows)
+    onsets = gather_onsets(a, b, line, windows)
     lobes, probabilities = weigh_lobes(sharp, onsets)
     chosen = lobes[0]
     share = share_of_time(sharp, onsets, lobes)
@@ -188,6 +190,7 @@ def _follow_breaks(
     b: Heard,
     best: Tried,
     tried: list[Tried],
+    sharp: Evidence,
     low: float,
     high: float,
     spacing: float,
@@ -196,7 +199,10 @@ def _follow_breaks(
     """A clock in pieces, or None where one line will do."""
     line = best.focused.line
     begin, end = meeting(a, b, line)
-    if end - begin < _LONG_ENOUGH or not wanders(a, b, line):
+    if end - begin < _LONG_ENOUGH:
+        return None
+    bent = len(bent_lines(*window_lags(sharp), line)) > 1
+    if not (bent or wanders(a, b, line)):
         return None
     smallest = max(SMALLEST, 2 * spacing / SPEED_OF_SOUND)
     stretches = follow(a, b, line, low=low, high=high, smallest=smallest)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse._kernels.tracking import best_path, lag_products
-from avfuse.temporal.bending import bent_lines
+from avfuse.temporal.bending import bent_lines, medians
 from avfuse.temporal.coarse import Line, lag_points, normalise
 from avfuse.temporal.evidence import FRAME, HOP, gather
 from avfuse.temporal.focus import LAGS, correlation
@@ -63,7 +63,7 @@ class Stretch:
     """A part of the moving sound, from `begin` to `end` seconds, that lies on one line of the reference.
 
     begin_std, end_std: standard deviations (s) of those places; 0 at the ends of what both heard, and where only the
-        drift changes.
+        drift changes. rest: seconds, 1 sigma, by which the lag wanders about the line.
     """
 
     begin: float
@@ -71,6 +71,7 @@ class Stretch:
     line: Line
     begin_std: float = 0.0
     end_std: float = 0.0
+    rest: float = 0.0
 
 
 def wanders(a: Heard, b: Heard, line: Line) -> bool:
@@ -110,11 +111,15 @@ def follow(a: Heard, b: Heard, line: Line, *, low: float, high: float, smallest:
 
 def _bent(path: Path, part: slice, stretch: Stretch) -> list[Stretch]:
     """The stretch, or its pieces where its drift changes."""
-    lines = bent_lines(path.times[part], path.lags[part], path.strength[part], stretch.line)
+    at, lag = medians(path.times[part], path.lags[part], path.strength[part])
+    lines = bent_lines(at, lag, stretch.line)
     if len(lines) == 1:
         return [stretch]
-    edges = [stretch.begin, *(end for end, _ in lines[:-1]), stretch.end]
-    pieces = [Stretch(begin, end, line) for (begin, end), (_, line) in zip(pairwise(edges), lines, strict=True)]
+    edges = [stretch.begin, *(piece.end for piece in lines[:-1]), stretch.end]
+    pieces = [
+        Stretch(begin, end, piece.line, rest=piece.rest)
+        for (begin, end), piece in zip(pairwise(edges), lines, strict=True)
+    ]
     pieces[0] = replace(pieces[0], begin_std=stretch.begin_std)
     pieces[-1] = replace(pieces[-1], end_std=stretch.end_std)
     return pieces
