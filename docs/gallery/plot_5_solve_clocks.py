@@ -47,7 +47,7 @@ for (name, _), clock in clocks.items():
     print(f"{name}  {clock}  {clock.confidence:.4f}  {clock.message or ''}")
 
 # %%
-# The wrong one was let go and is named. What is left agrees with the truth within what is stated:
+# The wrong one was let go and is named. What is left agrees with the truth within two of the stated deviations:
 
 for name in "bcde":
     clock = clocks[name, "sound"]
