@@ -41,8 +41,8 @@ print(f"off by more than 50 ms {np.mean(np.abs(error) > 0.05):.1%} of the time, 
 print(f"stated {np.mean(1 - found.map.confidence_at(times)):.1%}; median error {1e3 * np.median(np.abs(error)):.1f} ms")
 
 # %%
-# The tempo that was found beside the one that was played, and the error of the map. Between onsets it is only as good as
-# the tempo is smooth.
+# The tempo that was found beside the one that was played, and the error of the map. Between onsets it is only as good
+# as the tempo is smooth.
 
 step = 0.5
 played = (pair.truth(times + step / 2) - pair.truth(times - step / 2)) / step
