@@ -25,6 +25,12 @@ class ClockMap:
 
     offset: seconds, the reference time at which the moving recording's time 0 falls.
     drift: dimensionless; > 0 where the moving clock runs slow (its seconds are longer than the reference's).
+
+    >>> recorder = ClockMap(offset=12.3, drift=100e-6)
+    >>> print(f"{recorder(10.0):.3f}")
+    22.301
+    >>> print(round(recorder.inverse().offset, 4))
+    -12.2988
     """
 
     offset: float = 0.0
