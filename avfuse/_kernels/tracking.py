@@ -84,5 +84,5 @@ def best_path(scores, moved, steps, step_cost, jump_cost):
     for g in range(groups - 1, -1, -1):
         path[g] = k
         if g > 0:
-            k = best[g - 1] if came[g, k] == 0 else k + moved[g] - (came[g, k] - steps - 1)
+            k = best[g - 1] if came[g, k] == 0 else k + moved[g] - (np.int64(came[g, k]) - steps - 1)
     return path
