@@ -2,8 +2,9 @@
 
 search      mel features, or waveforms: candidate lines to 10 ms                             (coarse.py)
 match       slant stacks of phase-only cross spectra: drift, and a peak against a null       (evidence, focus, matching)
-lobe        which maximum is the direct sound                                                (focus, calibration)
-share       whether it is the event or a jingle                                              (sharing)
+breaks      whether the clock jumps or bends, and its stretches                              (tracking, bending, piecewise)
+lobe        which maximum is the direct sound                                                (settling, calibration)
+share       whether it is the event or a jingle; sources that take turns                     (sharing)
 refine      maximum likelihood, covariance                                                   (refine, calibration)
 decide      here
 """
@@ -55,7 +56,8 @@ def estimate_offset(
 ) -> ClockEstimate:
     """Constant offset that puts `moving` on the clock of `reference`: t_ref = t_moving + offset.
 
-    Drift is taken out where it can be seen, and the offset is that of the middle of what both heard.
+    Drift is taken out where it can be seen, and the offset is that of the middle of what both heard. No constant fits a
+    clock that breaks: it comes in pieces, as from `estimate_clock`.
     max_offset: seconds, searched both ways; None searches every overlap of at least one second.
     spacing: metres that the devices stood apart at most; std then includes the unknown travel time of sound.
     Raises StreamError for streams that are not finite sound.
@@ -75,6 +77,9 @@ def estimate_clock(
 ) -> ClockEstimate:
     """Offset and drift that put `moving` on the clock of `reference`: t_ref = offset + (1 + drift) * t_moving.
 
+    Where one of the two paused, dropped frames or was started again, and where the drift changes with time, the map is
+    a PiecewiseClock; `breaks` tell where it jumps, by how much, and how sure the place is. Jumps under 6 ms, or under
+    what sound may take over twice the spacing, are not told from sources at other places.
     Arguments and errors as `estimate_offset`.
     """
     return compare(hear(reference), hear(moving), max_offset=max_offset, spacing=spacing)
