@@ -27,8 +27,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if _is_special(target):
         yield target
         return
-    temporary = _reserve(target, path)
+    temporary = _temporary(target)
+    # Made inside: an interrupt right after it must not leave it behind.
     try:
+        _make(temporary, target, path)
         yield temporary
         temporary.replace(target)
     except OSError as error:
@@ -44,7 +46,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise WriteError now, before long work, where `replacing(path)` would raise it after."""
     target = _check_place(path)
     if not _is_special(target):
-        _reserve(target, path).unlink()
+        temporary = _temporary(target)
+        _make(temporary, target, path)
+        temporary.unlink()
 
 
 def check_spares(path: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str] | None]) -> None:
@@ -83,10 +87,13 @@ def _is_special(target: Path) -> bool:
     return os.path.exists(target) and not os.path.isfile(target)
 
 
-def _reserve(target: Path, path: str | os.PathLike[str]) -> Path:
-    """A new empty file beside `target`."""
+def _temporary(target: Path) -> Path:
     # Without the stem: a name that just fits must not be too long for want of a few letters more.
-    temporary = target.with_name(f".{secrets.token_hex(4)}.part{target.suffix}")
+    return target.with_name(f".{secrets.token_hex(4)}.part{target.suffix}")
+
+
+def _make(temporary: Path, target: Path, path: str | os.PathLike[str]) -> None:
+    """A new empty file beside `target`."""
     try:
         with suppress(FileNotFoundError):
             os.lstat(target)  # too long a name is told here: the temporary one is short
@@ -96,4 +103,3 @@ def _reserve(target: Path, path: str | os.PathLike[str]) -> Path:
         raise WriteError(
             f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to"
         ) from error
-    return temporary

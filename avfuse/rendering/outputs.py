@@ -136,15 +136,16 @@ def _files(part: Part, best: Part | None, rendered: Rendered, reencode: bool) ->
 def _made(folder: Path) -> Iterator[Path]:
     """The folder, made if need be; what was made is removed again where the block fails and left it empty."""
     new = [p for p in (folder, *folder.parents) if not p.exists()]
+    # Made inside: an interrupt right after it must not leave it behind.
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise WriteError(f"{folder}: is a file; expected a folder to write to") from None
-    except OSError as error:
-        raise WriteError(
-            f"{folder}: cannot be made ({error.strerror}); choose a folder that you may write to"
-        ) from error
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise WriteError(f"{folder}: is a file; expected a folder to write to") from None
+        except OSError as error:
+            raise WriteError(
+                f"{folder}: cannot be made ({error.strerror}); choose a folder that you may write to"
+            ) from error
         yield folder
     except BaseException:
         for made in new:

@@ -2,7 +2,7 @@
 
 search      mel features, or waveforms: candidate lines to 10 ms                             (coarse.py)
 match       slant stacks of phase-only cross spectra: drift, and a peak against a null       (evidence, focus, matching)
-breaks      whether the clock jumps or bends, and its stretches                              (tracking, bending, piecewise)
+breaks      whether the clock jumps or bends, and its stretches                 (tracking, bending, piecewise)
 lobe        which maximum is the direct sound                                                (settling, calibration)
 share       whether it is the event or a jingle; sources that take turns                     (sharing)
 refine      maximum likelihood, covariance                                                   (refine, calibration)
