@@ -392,6 +392,8 @@ def _clock_to_json(
     if estimate.status == "reference":
         if streams:
             found["streams"] = streams
+        if estimate.message is not None:
+            found["message"] = estimate.message
     else:
         segments = []
         covs: Sequence[NDArray[np.float64] | None] = [None] * len(estimate.segments)
@@ -446,7 +448,7 @@ def _clock_from_json(name: str, entry: dict[str, Any], folder: Path) -> tuple[Cl
     )
     status = entry["status"]
     if status == "reference":
-        return reference_estimate(name, duration), facts
+        return replace(reference_estimate(name, duration), message=entry.get("message")), facts
     segments = tuple(Segment(s["start"], s["end"], s["offset"], s["drift"]) for s in entry.get("segments") or ())
     for segment in segments:
         if abs(segment.offset) > _FARTHEST or abs(segment.drift) > _STEEPEST:

@@ -85,7 +85,7 @@ def test_any_recording_may_be_the_reference(event, files):
         np.testing.assert_allclose(turned, expected, atol=1e-7)
 
 
-def test_two_events_form_two_islands(event):
+def test_two_events_form_two_islands(event, tmp_path):
     other = talk(31)
     pair = [recording("x", other + hiss(len(other), 1)), recording("y", other[16000:] + hiss(len(other) - 16000, 2))]
     alignment = avfuse.align([*event.recordings, *pair])
@@ -96,6 +96,8 @@ def test_two_events_form_two_islands(event):
     }  # fmt: skip
     assert alignment.clocks["y"].offset == pytest.approx(1.0, abs=1e-5)
     assert "a" in (alignment.clocks["x"].message or "")
+    loaded = avfuse.load_alignment(alignment.save(tmp_path / "alignment.json"))
+    assert {n: c.message for n, c in loaded.clocks.items()} == {n: c.message for n, c in alignment.clocks.items()}
 
 
 def test_recordings_of_nothing_in_common_are_all_refused():
