@@ -10,11 +10,12 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, Node, RecordingFacts, reference_estimate
+from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, RecordingFacts, reference_estimate
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.stream import Recording
 from avfuse.temporal.broken import edges_of, join, parts_of
+from avfuse.temporal.graph import groups_of
 from avfuse.temporal.hearing import Heard, hear
 from avfuse.temporal.pairing import ALL_PAIRS, Pair, choose_pairs, score_pairs
 from avfuse.temporal.sound import compare, nothing_to_hear
@@ -152,7 +153,8 @@ def _without_repetition(edges: Sequence[ClockEdge]) -> list[ClockEdge]:
 
     Every comparison of a recording shares that recording's own noise, room and codec.
     """
-    groups = _groups(sorted({node for e in edges for node in (e.reference, e.moving)}), edges)
+    ends = [(e.reference, e.moving) for e in edges]
+    groups = groups_of(sorted({node for pair in ends for node in pair}), ends)
     wider = {
         node: max(1.0, sum(e.reference in group for e in edges) / max(len(group) - 1, 1))
         for group in groups
@@ -173,22 +175,9 @@ def _noting_damage(estimate: ClockEstimate, heard: Heard | None) -> ClockEstimat
     return replace(estimate, message=f"{note}; {estimate.message}" if estimate.message else note)
 
 
-def _groups(nodes: Sequence[Node], edges: Sequence[ClockEdge]) -> list[set[Node]]:
-    """Nodes that edges join. Recordings are joined by any of their parts: see `_belonging`."""
-    group = {node: {node} for node in nodes}
-    for e in edges:
-        a, b = group[e.reference], group[e.moving]
-        if a is not b:
-            a |= b
-            for node in b:
-                group[node] = a
-    return list({id(g): g for g in group.values()}.values())
-
-
 def _belonging(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str]]:
     """Groups of recordings that edges join, whatever their parts."""
-    plain = [replace(e, reference=(e.reference[0], ""), moving=(e.moving[0], "")) for e in edges]
-    return [{name for name, _ in group} for group in _groups([(name, "") for name in names], plain)]
+    return groups_of(names, [(e.reference[0], e.moving[0]) for e in edges])
 
 
 def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from avfuse.alignment import Break, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap, PiecewiseClock, Segment
-from avfuse.temporal.piecewise import break_after
+from avfuse.temporal.piecewise import break_after, breaks_of
 from avfuse.temporal.solve import solve_clocks
 
 Pair = tuple[str, str]  # reference, moving
@@ -170,9 +170,9 @@ def _assembled(
     if len(own) == len(solved) == 1:
         return here[0][2]
     placed = [
-        (piece, target, estimate)
+        (piece, estimate)
         for part, target, estimate in here
-        if isinstance(estimate.clock, ClockMap) and (piece := _within(part, target, estimate.clock, own, solved))
+        if isinstance(estimate.clock, ClockMap) and (piece := _within(part, target, estimate.clock, solved))
     ]
     if not placed:
         longest = max(here, key=lambda h: h[0].end - h[0].start)
@@ -180,7 +180,7 @@ def _assembled(
     placed.sort(key=lambda p: p[0].start)
     segments: list[Segment] = []
     covs, weights = [], []
-    for piece, _, estimate in placed:
+    for piece, estimate in placed:
         # Rounding must not make parts overlap.
         start = max(piece.start, segments[-1].end) if segments else piece.start
         if piece.end > start:
@@ -188,7 +188,7 @@ def _assembled(
             covs.append(estimate.cov)
             weights.append((piece.end - start, estimate.confidence))
     clock = PiecewiseClock(tuple(segments))
-    first = placed[0][2]
+    first = placed[0][1]
     lengths, confidences = zip(*weights, strict=True)
     return ClockEstimate(
         "aligned",
@@ -207,7 +207,6 @@ def _within(
     part: Part,
     target: Part,
     clock: ClockMap,
-    own: Sequence[Part],
     solved: Sequence[tuple[Part, Mapping[Node, ClockEstimate]]],
 ) -> Segment | None:
     """What of `part` falls into `target`; the ends of a recording go on beyond those of the root."""
@@ -221,12 +220,10 @@ def _within(
 
 
 def _breaks(clock: PiecewiseClock, own: Sequence[Cut], roots: Sequence[Cut]) -> tuple[Break, ...]:
-    found = []
-    for before, after in zip(clock.segments, clock.segments[1:], strict=False):
+    stds = []
+    for before in clock.segments[:-1]:
         reached = float(before.map(before.end))
-        skipped = float(after.map(after.start)) - reached
-        stds = [c.std for c in own if abs(c.at - before.end) < _ONE_PLACE]
-        stds += [c.std for c in roots if abs(c.at - reached) < _ONE_PLACE]
-        if max(stds, default=0.0) > 0:
-            found.append(Break(before.end, max(stds), skipped - (after.start - before.end)))
-    return tuple(found)
+        near = [c.std for c in own if abs(c.at - before.end) < _ONE_PLACE]
+        near += [c.std for c in roots if abs(c.at - reached) < _ONE_PLACE]
+        stds.append(max(near, default=0.0))
+    return breaks_of(clock, stds)

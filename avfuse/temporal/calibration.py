@@ -43,6 +43,9 @@ STD_NOISE, STD_BENT, STD_FLOOR = 1.2, 1.15, 0.04e-6
 STD_DRIFT = 1.4
 
 
+PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
+
+
 @dataclass(frozen=True, eq=False)
 class Settled:
     """line: centred on the evidence. cov: diagonal `(2, 2)` of (lag at the centre, drift), everything included.

@@ -109,7 +109,7 @@ def _read_frames(heard: Heard, first: NDArray[np.int64], size: int) -> C64:
     return np.asarray(fft.rfft(frames * window), np.complex64)
 
 
-def _paired(
+def paired_frames(
     reference: Heard, moving: Heard, line: Line, window: Window, size: int, hop: int
 ) -> tuple[C64, C64, F64, F64]:
     """Spectra of both sounds, samples by which the moving frame was read too early, and its middle (s)."""
@@ -130,7 +130,7 @@ def gather(reference: Heard, moving: Heard, line: Line, windows: list[Window], *
     for window in windows:
         if window[1] < FRAME + 3 * HOP:
             continue
-        x, y, late, middles = _paired(reference, moving, line, window, FRAME, HOP)
+        x, y, late, middles = paired_frames(reference, moving, line, window, FRAME, HOP)
         group = np.arange(len(middles)) // _PER_GROUP
         groups = int(group[-1]) + 1
         sums = cross_groups(x, y, late, group, groups)
@@ -203,7 +203,7 @@ def gather_onsets(
             piece = (first, min(10 * RATE + _ONSET_FRAME, start + count - first))
             if piece[1] < _ONSET_FRAME + 3 * _ONSET_HOP:
                 continue
-            x, y, late, middles = _paired(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
+            x, y, late, middles = paired_frames(reference, moving, line, piece, _ONSET_FRAME, _ONSET_HOP)
             group = np.arange(len(middles)) // _ONSET_PER_GROUP
             groups = int(group[-1]) + 1
             _, wide, *cells = onset_groups(x, y, late, keep, group, groups)

@@ -6,8 +6,9 @@ Nodes are integers; an edge is the pair (ends[0, k], ends[1, k]), and several ed
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Name = TypeVar("Name", bound=Hashable)
 
 
 def neighbours(count: int, ends: Ints) -> list[list[tuple[int, int]]]:
@@ -43,6 +45,16 @@ def components(count: int, ends: Ints) -> Ints:
                     frontier.append(other)
         number += 1
     return found
+
+
+def groups_of(names: Sequence[Name], pairs: Iterable[tuple[Name, Name]]) -> list[set[Name]]:
+    """Names that pairs join, in the order of their first members."""
+    index = {name: k for k, name in enumerate(names)}
+    ends = np.array([(index[a], index[b]) for a, b in pairs], np.int64).reshape(-1, 2).T
+    found: dict[int, set[Name]] = {}
+    for name, number in zip(names, components(len(names), ends).tolist(), strict=True):
+        found.setdefault(number, set()).add(name)
+    return list(found.values())
 
 
 @dataclass(frozen=True, eq=False)

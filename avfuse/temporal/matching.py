@@ -21,7 +21,7 @@ _NOTICEABLE = 2.2  # a peak over its null that chance seldom reaches
 _SCORE = 5.0  # of features, that chance seldom reaches
 _WAVE_SCORE, _ANYWAY = 6.5, 2
 _HOPEFUL = 3  # lines whose onsets are listened to where no line is clear
-_ELSEWHERE = 0.05  # seconds between lines that are different answers
+ELSEWHERE = 0.05  # seconds between lines that are different answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def rivals_of(best: Tried, tried: list[Tried]) -> list[Tried]:
     return [
         t
         for t in tried
-        if abs(t.focused.line.lag_at(line.centre) - line.lag) > _ELSEWHERE
+        if abs(t.focused.line.lag_at(line.centre) - line.lag) > ELSEWHERE
         and t.focused.peak > _NOTICEABLE
         and _support(t, best) > RIVAL
     ]

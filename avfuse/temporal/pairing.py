@@ -1,7 +1,7 @@
 """Which recordings to compare, where there are too many for all pairs at full cost.
 
 An index of thinned features scores every pair by correlation, at about a thousandth of the cost of a comparison. Then
-recordings are compared along a maximum spanning tree of the scores (Kruskal 1956), and from there each with its best
+recordings are compared along a maximum spanning tree of the scores, and from there each with its best
 partners until it has a few agreeing ones, because only loops tell a wrong comparison. Groups that stay apart are tried
 against each other before they are called islands.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from avfuse.temporal.coarse import normalise
+from avfuse.temporal.graph import cheapest_tree, groups_of
 from avfuse.temporal.hearing import BANDS, FRAME_RATE, Heard
 
 Pair = tuple[str, str]
@@ -95,39 +96,33 @@ def choose_pairs(
         list(compare(sorted(ranked)))
         return
     tried: set[Pair] = set()
+    agreed: list[Pair] = []
     agreeing: dict[str, set[str]] = {name: set() for name in names}
 
     def run(pairs: Sequence[Pair]) -> None:
         tried.update(pairs)
         for (a, b), agree in zip(pairs, compare(pairs), strict=True):
             if agree:
+                agreed.append((a, b))
                 agreeing[a].add(b)
                 agreeing[b].add(a)
 
     def count(name: str) -> int:
         return sum(name in pair for pair in tried)
 
-    run(_spanning_tree(ranked))
+    run(_spanning_tree(names, ranked))
     while pairs := _partners([p for p in ranked if p not in tried], agreeing, count):
         run(pairs)
-    while pairs := _between(_components(names, agreeing), ranked, tried):
+    while pairs := _between(groups_of(names, agreed), ranked, tried):
         run(pairs)
 
 
-def _spanning_tree(ranked: Sequence[Pair]) -> list[Pair]:
-    group: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while group.get(name, name) != name:
-            name = group[name]
-        return name
-
-    tree = []
-    for a, b in ranked:
-        if find(a) != find(b):
-            group[find(a)] = find(b)
-            tree.append((a, b))
-    return tree
+def _spanning_tree(names: Sequence[str], ranked: Sequence[Pair]) -> list[Pair]:
+    """The pairs of the highest ranks that join all recordings, in order of rank."""
+    index = {name: k for k, name in enumerate(names)}
+    ends = np.array([(index[a], index[b]) for a, b in ranked]).T
+    tree = cheapest_tree(len(names), ends, np.arange(len(ranked), dtype=np.float64))
+    return [ranked[k] for k in np.sort(tree.edge[tree.edge >= 0])]
 
 
 def _partners(ranked: Sequence[Pair], agreeing: Mapping[str, set[str]], count: Callable[[str], int]) -> list[Pair]:
@@ -140,20 +135,6 @@ def _partners(ranked: Sequence[Pair], agreeing: Mapping[str, set[str]], count: C
             chosen.append(pair)
             busy |= set(pair)
     return chosen
-
-
-def _components(names: Sequence[str], agreeing: Mapping[str, set[str]]) -> list[set[str]]:
-    left, found = set(names), []
-    while left:
-        group, frontier = set[str](), [min(left)]
-        while frontier:
-            name = frontier.pop()
-            if name not in group:
-                group.add(name)
-                frontier.extend(agreeing[name] - group)
-        found.append(group)
-        left -= group
-    return found
 
 
 def _between(groups: Sequence[set[str]], ranked: Sequence[Pair], tried: set[Pair]) -> list[Pair]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from avfuse.alignment import Break
 from avfuse.clock import PiecewiseClock, Segment
+from avfuse.temporal.calibration import PRIOR_DRIFT
 from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import MOST_WINDOWS, Evidence, Onsets, choose_windows, gather, gather_onsets
 from avfuse.temporal.focus import Focused, Lobe, focus
@@ -31,7 +32,6 @@ _TELLS_DRIFT = 20.0  # seconds of a stretch that tell its drift
 _SHORTEST = 2.0  # seconds of a stretch that is refined by itself
 _ROUGH = 0.2e-3  # seconds, 1 sigma of the lag of a shorter one
 _AGREES = 4.0  # standard deviations between drifts that are one
-_CRYSTAL = 50e-6  # 1 sigma of ordinary crystals against each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,6 @@ class Compared:
     part: of the moving sound; line: in the times of that part. most: windows it is compared in, see `choose_windows`.
     """
 
-    stretch: Stretch
     part: Heard
     line: Line
     most: int
@@ -104,7 +103,7 @@ def _compare(a: Heard, b: Heard, stretch: Stretch, length: float) -> Compared | 
     if not windows:
         return None
     sharp, onsets = gather(a, part, line, windows), gather_onsets(a, part, line, windows)
-    return Compared(stretch, part, line, most, sharp, onsets)
+    return Compared(part, line, most, sharp, onsets)
 
 
 def _joined(parts: Sequence[Evidence]) -> Evidence:
@@ -153,7 +152,7 @@ def settle_stretches(a: Heard, b: Heard, stretches: Sequence[Stretch], together:
         if c is None:
             rough = replace(stretch.line, lag=stretch.line.lag + chosen.lag)
             lines.append(rough)
-            covs.append(np.diag([_ROUGH**2, _CRYSTAL**2]))
+            covs.append(np.diag([_ROUGH**2, PRIOR_DRIFT**2]))
             known.append(False)
             continue
         settled = settle_along(a, c.part, c.sharp, c.onsets, chosen, drift=c.line.drift, most=c.most)
@@ -183,7 +182,7 @@ def _common_drift(lines: Sequence[Line], covs: Sequence[F64], known: Sequence[bo
     """Drift of the stretches that tell one, and its variance; those that are far off the middle have their own."""
     tell = [(line.drift, cov[1, 1]) for line, cov, tells in zip(lines, covs, known, strict=True) if tells]
     if not tell:
-        return float(np.median([line.drift for line in lines])), _CRYSTAL**2
+        return float(np.median([line.drift for line in lines])), PRIOR_DRIFT**2
     drifts, variances = (np.array(v) for v in zip(*tell, strict=True))
     order = np.argsort(drifts)
     heavy = np.cumsum(1 / np.sqrt(variances[order]))

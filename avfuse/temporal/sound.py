@@ -27,7 +27,7 @@ from avfuse.temporal.coarse import Line
 from avfuse.temporal.evidence import Evidence, choose_windows, gather, gather_onsets, meeting
 from avfuse.temporal.focus import Lobe
 from avfuse.temporal.hearing import Heard, hear
-from avfuse.temporal.matching import RIVAL, Tried, best_supported, candidate_lines, rivals_of
+from avfuse.temporal.matching import ELSEWHERE, RIVAL, Tried, best_supported, candidate_lines, rivals_of
 from avfuse.temporal.piecewise import (
     Together,
     break_after,
@@ -41,11 +41,9 @@ from avfuse.temporal.sharing import share_of_time, sources_of
 from avfuse.temporal.tracking import SMALLEST, Stretch, follow, wanders
 
 SPEED_OF_SOUND = 343.0
-PRIOR_DRIFT = 50e-6  # 1 sigma of ordinary crystals against each other
 SHORTEST = 1.0  # seconds of sound that can be placed
 _BRIEF = 12.0  # seconds of overlap that count as brief, where they are also little of the shorter recording
 _ACCEPT = 0.98
-_ELSEWHERE = 0.05  # seconds between lags that are different answers
 _LONG_ENOUGH = 20.0  # seconds of overlap in which a clock may be seen to break
 _SAME = 0.8e-3  # seconds
 _LEAST, _FEW = 1e-3, 8  # candidates less probable than this are left out, but for so many
@@ -68,7 +66,7 @@ def estimate_offset(
     middle = float(found.diagnostics["middle"])
     std = float(found.std_at(middle))
     offset = found.clock.offset + found.clock.drift * middle
-    cov = np.array([[std**2, 0.0], [0.0, PRIOR_DRIFT**2]])
+    cov = np.array([[std**2, 0.0], [0.0, calibration.PRIOR_DRIFT**2]])
     return replace(found, clock=ClockMap(offset, 0.0), cov=cov, drift_known=False)
 
 
@@ -266,7 +264,7 @@ def _fits_beside(a: Heard, b: Heard, line: Line, stretches: list[Stretch], toget
     """Whether all stretches, moved to a line that part of the sound supports, agree nearly as well: it repeats."""
     nearest = min(stretches, key=lambda s: max(s.begin - line.centre, line.centre - s.end))
     moved = line.lag_at(line.centre) - nearest.line.lag_at(line.centre)
-    if abs(moved) < _ELSEWHERE or any(abs(line.lag_at(s.line.centre) - s.line.lag) < _ELSEWHERE for s in stretches):
+    if abs(moved) < ELSEWHERE or any(abs(line.lag_at(s.line.centre) - s.line.lag) < ELSEWHERE for s in stretches):
         return False
     return support_beside(a, b, together, moved) > RIVAL * together.focused.support
 
@@ -294,7 +292,7 @@ def _estimate(
     cov = settled.cov.copy()
     cov[0, 0] += mixed
     if not settled.drift_known:
-        cov[1, 1] = PRIOR_DRIFT**2
+        cov[1, 1] = calibration.PRIOR_DRIFT**2
     # Sources in all directions spread the difference of two paths evenly between -spacing and +spacing.
     cov[0, 0] += (spacing / SPEED_OF_SOUND) ** 2 / 3
     middle = b.start + line.centre

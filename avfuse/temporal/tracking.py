@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from avfuse._kernels.tracking import best_path, lag_products
 from avfuse.temporal.bending import bent_lines, medians
 from avfuse.temporal.coarse import Line, lag_points, normalise
-from avfuse.temporal.evidence import FRAME, HOP, gather
+from avfuse.temporal.evidence import FRAME, HOP, gather, paired_frames
 from avfuse.temporal.focus import LAGS, correlation
 from avfuse.temporal.hearing import FRAME_RATE, RATE, Heard
 
@@ -448,22 +448,16 @@ def _agreement(
     a: Heard, b: Heard, lines: tuple[Line, Line], first: int, count: int, size: int, hop: int
 ) -> tuple[F64, list[F64]]:
     """Log-likelihood of each short frame for each line, from its phase-only cross spectrum."""
-    starts = first + hop * np.arange((count - size) // hop + 1)
-    times = (starts + size / 2) / RATE
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
-    y = np.fft.rfft(np.stack([b.read(int(s), size) for s in starts]) * window)
     band = np.zeros(size // 2 + 1)
     band[round(150 / RATE * size) : round(6000 / RATE * size)] = 1.0
     omega = np.pi * np.arange(size // 2 + 1) / (size // 2)
     reach = round(_NEAR * RATE)
     found = []
     for line in lines:
-        ideal = starts + (line.lag + line.drift * (times - line.centre)) * RATE
-        nearest = np.round(ideal).astype(np.int64)
-        x = np.fft.rfft(np.stack([a.read(int(s), size) for s in nearest]) * window)
+        x, y, late, times = paired_frames(a, b, line, (first, count), size, hop)
         cross = x * np.conj(y)
         phase = band * cross / (np.abs(cross) + 1e-12 + 1e-3 * np.abs(cross).mean())
-        curve = np.fft.irfft(phase * np.exp(1j * omega * (nearest - ideal)[:, None]), axis=1) * size / 2 / band.sum()
+        curve = np.fft.irfft(phase * np.exp(1j * omega * late[:, None]), axis=1) * size / 2 / band.sum()
         # Sources at several places scatter about the line by so much.
         found.append(np.abs(np.concatenate([curve[:, -reach:], curve[:, : reach + 1]], axis=1)).max(axis=1))
     # Means of n phases scatter by 1 / sqrt(2 n); neighbouring frames share 7/8 of their sound.
