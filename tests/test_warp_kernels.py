@@ -37,7 +37,7 @@ def test_exact_paths_are_those_of_the_whole_matrix(
     with pytest.MonkeyPatch.context() as patch:
         if nested:
             patch.setattr(dtw, "_LINES", 2)
-            patch.setattr(dtw, "_WHOLE", 1)
+            patch.setattr(dtw, "_WHOLE", block)
         major = dtw.feature_major("x", x), dtw.feature_major("y", y)
         if path is None:
             with pytest.raises(WeakAlignmentError, match="twice as long"):
@@ -46,6 +46,18 @@ def test_exact_paths_are_those_of_the_whole_matrix(
         found = dtw._exact(*major, steps, rooted, free, block, strip)
     assert found.cost == cost
     np.testing.assert_array_equal(found.cells, path)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_blocks_larger_than_what_is_held_at_once_change_nothing(limited):
+    rng = np.random.default_rng(3)
+    # More rows than a strip and more columns than the window over them; whole numbers, so that sums are exact.
+    x, y = (dtw.feature_major("f", rng.integers(0, 5, (n, 5)).astype(float)) for n in (1300, 2 * kernels.WIDE + 100))
+    steps = dtw.Steps(limited, (2.0, 3.0, 3.0))
+    small = dtw._exact(x, y, steps, False, True, 64, 60)
+    large = dtw._exact(x, y, steps, False, True, 10_000, 10_000)
+    assert small.cost == large.cost
+    np.testing.assert_array_equal(small.cells, large.cells)
 
 
 @given(SEEDS, LENGTHS, LENGTHS, st.integers(1, 6), WEIGHTS, *3 * [st.booleans()])

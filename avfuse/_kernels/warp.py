@@ -15,6 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+_LANES = 8  # entries that the innermost loops take at once
+WIDE = 2064  # entries from row to row where loops run over several: no power of two, which would share cache lines
+_STRIP = 1024  # rows that `fill` takes together, at most: with them and their neighbours, less than half of WIDE
+
 
 @njit(cache=True, nogil=True)
 def costs_at(x, y, rows, columns, rooted):
@@ -34,18 +38,50 @@ def costs_at(x, y, rows, columns, rooted):
 
 
 @njit(cache=True, nogil=True)
-def _add_squares(total, x, y, d, first, other, count, afresh):
-    """Squared differences of four dimensions along an anti-diagonal, added to what is there or afresh."""
+def _whole(count):
+    """As many or more, in whole vectors: the odd entries after them would take as long as all the others."""
+    return np.uint64((count + _LANES - 1) // _LANES * _LANES)
+
+
+@njit(cache=True, nogil=True)
+def _add_squares(total, x, y, first, other, count, afresh):
+    """Squared differences of four dimensions along four anti-diagonals, added to what is there or afresh.
+
+    All flat, with rows WIDE apart: dimensions in x and y, diagonals in total. That the distances are constants spares
+    the compiled loop the comparison of every pair of rows, which took as long as hundreds of entries.
+    """
+    d1, d2, d3 = np.uint64(WIDE), np.uint64(2 * WIDE), np.uint64(3 * WIDE)
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     if afresh:
         for k in range(count):
             total[k] = np.float32(0.0)
+            total[d1 + k] = np.float32(0.0)
+            total[d2 + k] = np.float32(0.0)
+            total[d3 + k] = np.float32(0.0)
     for k in range(count):
-        e0 = x[d, first + k] - y[d, other + k]
-        e1 = x[d + one, first + k] - y[d + one, other + k]
-        e2 = x[d + two, first + k] - y[d + two, other + k]
-        e3 = x[d + three, first + k] - y[d + three, other + k]
+        x0, x1, x2, x3 = x[first + k], x[first + d1 + k], x[first + d2 + k], x[first + d3 + k]
+        e0, e1 = x0 - y[other + k], x1 - y[other + d1 + k]
+        e2, e3 = x2 - y[other + d2 + k], x3 - y[other + d3 + k]
         total[k] = total[k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
+        e0, e1 = x0 - y[other - one + k], x1 - y[other + d1 - one + k]
+        e2, e3 = x2 - y[other + d2 - one + k], x3 - y[other + d3 - one + k]
+        total[d1 + k] = total[d1 + k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
+        e0, e1 = x0 - y[other - two + k], x1 - y[other + d1 - two + k]
+        e2, e3 = x2 - y[other + d2 - two + k], x3 - y[other + d3 - two + k]
+        total[d2 + k] = total[d2 + k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
+        e0, e1 = x0 - y[other - three + k], x1 - y[other + d1 - three + k]
+        e2, e3 = x2 - y[other + d2 - three + k], x3 - y[other + d3 - three + k]
+        total[d3 + k] = total[d3 + k] + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3
+
+
+@njit(cache=True, nogil=True)
+def _flat(into, rows, first, count):
+    """Copies `count` entries from `first` on of every row, WIDE apart; what lies beyond the rows counts for nothing."""
+    begin, end = max(first, 0), min(first + count, rows.shape[1])
+    for d in range(rows.shape[0]):
+        at = d * WIDE - first
+        for k in range(begin, end):
+            into[at + k] = rows[d, k]
 
 
 @njit(cache=True, nogil=True)
@@ -84,85 +120,99 @@ def _cheapest_step(diagonals, now, a, b, c, into, first, second, third, cost, we
 
 
 @njit(cache=True, nogil=True)
-def fill(x, y_reversed, above, left, rooted, limited, weights, strip, keep_steps):
+def fill(x, y_reversed, above, left, rooted, limited, weights, strip, every, keep_steps):
     """Accumulated costs of a block, strip by strip, each along its anti-diagonals.
 
     x: `(dims, rows)`. y_reversed: `(dims, columns)`, last column first, so that anti-diagonals run forward in both.
     above: `(2, columns + 2)` the two rows before, from two columns before the block on. left: `(rows, 2)` the two
-    columns before. strip: rows taken together; what they touch should fit the fastest cache.
-    Returns the last two rows `(2, columns + 2)` and the last two columns `(rows, 2)`, and the steps taken:
-    `steps[strip, row + column, row]`, counted within a strip, empty unless keep_steps.
+    columns before. strip: rows taken together.
+    Returns the two rows before every `every`-th one and before the end `(ceil(rows / every), 2, columns + 2)`; columns
+    likewise `(ceil(columns / every), rows, 2)`; and the steps taken `steps[strip, row + column, row]`, counted within a
+    strip, with _LANES rows that count for nothing, empty unless keep_steps.
     """
-    dims, rows = x.shape
-    columns = y_reversed.shape[1]
-    strip = min(strip, rows)
-    top = above.copy()
-    below = np.empty((2, columns + 2))
-    right = np.empty((rows, 2))
+    (dims, rows), columns = x.shape, y_reversed.shape[1]
+    strip = min(strip, rows, _STRIP)
+    apart = strip + _LANES
     strips = (rows + strip - 1) // strip
-    steps = np.empty((strips if keep_steps else 0, columns + strip - 1, strip), np.uint8)
+    below = np.empty(((rows + every - 1) // every, 2, columns + 2))
+    right = np.empty(((columns + every - 1) // every, rows, 2))
+    # The two rows before a strip, and its last two.
+    top, bottom = above.copy(), np.empty_like(above)
+    steps = np.empty((strips if keep_steps else 0, columns + strip - 1, apart), np.uint8)
     # The diagonals of row + column = s, s - 1, s - 2, s - 3; entry r + 2 belongs to row r.
-    diagonals = np.full((4, strip + 4), np.inf)
-    cost = np.empty(strip, np.float32)
+    diagonals = np.full((4, apart + 4), np.inf)
+    costs = np.empty(4 * WIDE, np.float32)
+    xs, ys = np.zeros(dims * WIDE, np.float32), np.zeros(dims * WIDE, np.float32)
+    first, held = 0, 0  # row of the first cost; first entry of y_reversed in ys
     scaled = weights if rooted else np.float64(0.5) * weights  # half the square: exact in either factor
     for q in range(strips):
         begin = q * strip
         count = min(strip, rows - begin)
+        _flat(xs, x, begin, count)
+        held = columns
         for s in range(-3, columns + count - 1):
             now = diagonals[s % 4]
+            low, high = max(0, s - columns + 1), min(count - 1, s)
+            if high >= low:
+                if s % 4 == 0:  # this diagonal and the next three, over the rows of any of them
+                    first = low
+                    n = _whole(min(count - 1, s + 3) - low + 1)
+                    other = columns - 1 - s + low
+                    if other - 3 < held:  # diagonals wander towards the first entries
+                        held = other + np.int64(n) + _LANES - WIDE
+                        _flat(ys, y_reversed, held, WIDE)
+                    for d in range(0, dims, 4):
+                        _add_squares(
+                            costs, xs, ys, np.uint64(d * WIDE + low), np.uint64(d * WIDE + other - held), n, d == 0
+                        )
+                    if rooted:
+                        for t in range(4):
+                            _root(costs[t * WIDE :], n)
+                cost = costs[(s % 4) * WIDE + low - first :]
+                n = _whole(high - low + 1)
+                # Entry low + 2 is row low; the steps come from one row back, or two.
+                into, row, before = np.uint64(low + 2), np.uint64(low + 1), np.uint64(low)
+                a, b, c = np.uint64((s - 2) % 4), np.uint64((s - 3) % 4), np.uint64((s - 3) % 4)
+                second, third = before, row
+                if not limited:
+                    b, c = np.uint64((s - 1) % 4), np.uint64((s - 1) % 4)
+                    second, third = row, into
+                here = np.uint64(s % 4)
+                if keep_steps:
+                    taken = steps[q, s, low:]
+                    _cheapest_step(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n, taken)
+                else:
+                    _cheapest(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n)
+            # After the loops, whose last lanes may have written here: rows before the strip, columns before the block.
             for r in range(-2, min(s + 3, 0)):
-                # Rows before the strip; columns beyond the block are never asked for.
                 if s - r < columns:
                     now[r + 2] = top[r + 2, s - r + 2]
             for j in range(-2, 0):
                 if 0 <= s - j < count:
                     now[s - j + 2] = left[begin + s - j, j + 2]
-            low, high = max(0, s - columns + 1), min(count - 1, s)
-            if high < low:
-                continue
-            n = np.uint64(high - low + 1)
-            for d in range(0, dims, 4):
-                _add_squares(
-                    cost,
-                    x,
-                    y_reversed,
-                    np.uint64(d),
-                    np.uint64(begin + low),
-                    np.uint64(columns - 1 - s + low),
-                    n,
-                    d == 0,
-                )
-            if rooted:
-                _root(cost, n)
-            # Entry low + 2 is row low; the steps come from one row back, or two.
-            into, row, before = np.uint64(low + 2), np.uint64(low + 1), np.uint64(low)
-            a, b, c = np.uint64((s - 2) % 4), np.uint64((s - 3) % 4), np.uint64((s - 3) % 4)
-            second, third = before, row
-            if not limited:
-                b, c = np.uint64((s - 1) % 4), np.uint64((s - 1) % 4)
-                second, third = row, into
-            here = np.uint64(s % 4)
-            if keep_steps:
-                taken = steps[q, s, low : high + 1]
-                _cheapest_step(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n, taken)
-            else:
-                _cheapest(diagonals, here, a, b, c, into, row, second, third, cost, scaled, n)
-            for back in range(2):
-                j = s - (count - 1 - back)
-                if count - 1 - back >= 0 and 0 <= j < columns:
-                    below[1 - back, j + 2] = now[count - 1 - back + 2]
-                r = s - (columns - 1 - back)
-                if columns - 1 - back >= 0 and 0 <= r < count:
-                    right[begin + r, 1 - back] = now[r + 2]
-        if columns == 1:
-            right[begin : begin + count, 0] = left[begin : begin + count, 1]
-        for back in range(2):
-            if count - 1 - back >= 0:
-                below[1 - back, :2] = left[begin + count - 1 - back]
-            else:
-                below[0] = top[1]
-        top, below = below, top
-    return top, right, steps
+            for r in range(max(count - 2, 0), count):
+                if 0 <= s - r < columns:
+                    bottom[r - count + 2, s - r + 2] = now[r + 2]
+            for line in range(below.shape[0]):
+                end = min((line + 1) * every, rows) - begin
+                for r in range(max(end - 2, 0), min(end, count)):
+                    if 0 <= s - r < columns:
+                        below[line, r - end + 2, s - r + 2] = now[r + 2]
+            for line in range(right.shape[0]):
+                end = min((line + 1) * every, columns)
+                for j in range(max(end - 2, 0), end):
+                    if 0 <= s - j < count:
+                        right[line, begin + s - j, j - end + 2] = now[s - j + 2]
+        for r in range(max(count - 2, 0), count):
+            bottom[r - count + 2, :2] = left[begin + r]
+        if count == 1:
+            bottom[0] = top[1]
+        top, bottom = bottom, top
+    if min(every, rows) == 1:
+        below[0, 0] = above[1]
+    if min(every, columns) == 1:
+        right[0, :, 0] = left[:, 1]
+    return below, right, steps
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +221,7 @@ def walk(steps, limited, row, column):
 
     steps: as `fill` keeps them.
     """
-    strip = steps.shape[2]
+    strip = steps.shape[2] - _LANES
     cells = np.empty((row + column + 2, 2), np.int64)
     n = 0
     while row >= 0 and column >= 0:

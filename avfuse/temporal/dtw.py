@@ -25,10 +25,11 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-_STRIP = 512  # rows along whose anti-diagonals the innermost loop runs
-_BLOCK = 1024  # rows and columns of a block, at least
-_LINES = 32  # blocks along the longer side of a grid
-_WHOLE = 8  # blocks so many times larger still keep their steps in memory
+_STRIP = 1024  # rows along whose anti-diagonals the innermost loop runs
+_BLOCK = 1024  # rows and columns that are filled without a pause, at least
+_APART = 512  # rows and columns between the lines that are kept, at least
+_LINES = 32  # kept along the longer side of a grid
+_WHOLE = 8192  # rows and columns between lines whose steps are still kept in memory
 _POOL = 5  # frames in one of the next coarser scale
 _AT_ONCE = 4e8  # cells that are searched without a coarser scale
 
@@ -123,20 +124,10 @@ def _exact(x: F32, y: F32, steps: Steps, rooted: bool, free: bool, block: int, s
     if i > 0:
         above = np.full((2, y.shape[1] + 2), np.inf)
         above[1, 2:] = row
-        filler = _Filler(x, y, steps, rooted, strip)
-        left = np.full((i, 2), np.inf)
-        if max(x.shape[1], y.shape[1]) <= block:  # one block: its steps at once
-            below, _, taken = filler((1, i + 1), (0, j + 1), above, left, True)
-            ends = below[1, 2:]
-            j = _end(ends, free)
-            cells, i, j = kernels.walk(taken, steps.limited, i - 1, j)
-            parts.append(cells + np.array([1, 0]))
-            i += 1
-        else:
-            grid = _Grid(filler, (1, i + 1), (0, j + 1), above, left, block)
-            ends = grid.rows[-1][1, 2:]
-            j = _end(ends, free)
-            i, j = grid.trace(i, j, parts)
+        grid = _Grid(_Filler(x, y, steps, rooted, strip), (1, i + 1), (0, j + 1), above, np.full((i, 2), np.inf), block)
+        ends = grid.rows[-1][1, 2:]
+        j = _end(ends, free)
+        i, j = grid.trace(i, j, parts)
     else:
         j = _end(ends, free)
     cost = float(ends[j if not parts else parts[0][0, 1]])
@@ -165,19 +156,19 @@ class _Filler:
     strip: int
 
     def __call__(
-        self, rows: tuple[int, int], columns: tuple[int, int], above: F64, left: F64, keep: bool
+        self, rows: tuple[int, int], columns: tuple[int, int], above: F64, left: F64, every: int, keep: bool
     ) -> tuple[F64, F64, NDArray[np.uint8]]:
         x = np.ascontiguousarray(self.x[:, slice(*rows)])
         y = np.ascontiguousarray(self.y[:, slice(*columns)][:, ::-1])
         found: tuple[F64, F64, NDArray[np.uint8]] = kernels.fill(
             x, y, np.ascontiguousarray(above), np.ascontiguousarray(left), self.rooted, self.steps.limited,
-            np.array(self.steps.weights), self.strip, keep,
+            np.array(self.steps.weights), self.strip, every, keep,
         )  # fmt: skip
         return found
 
 
 class _Grid:
-    """Borders of the blocks of a rectangle of cells: two rows above and two columns before each."""
+    """A rectangle of cells, of which two rows and two columns are kept at every line."""
 
     def __init__(
         self, filler: _Filler, rows: tuple[int, int], columns: tuple[int, int], above: F64, left: F64, block: int
@@ -185,10 +176,9 @@ class _Grid:
         """above: `(2, columns + 2)` rows before the rectangle, from two columns before it on. left: `(rows, 2)`."""
         self.filler, self.block = filler, block
         longest = max(rows[1] - rows[0], columns[1] - columns[0])
-        size = max(block, -(-longest // _LINES))
-        self.size = size
-        self.row_cuts = [*range(rows[0], rows[1], size), rows[1]]
-        self.column_cuts = [*range(columns[0], columns[1], size), columns[1]]
+        self.apart = max(min(_APART, block), -(-longest // _LINES))
+        self.row_cuts = [*range(rows[0], rows[1], self.apart), rows[1]]
+        self.column_cuts = [*range(columns[0], columns[1], self.apart), columns[1]]
         self.rows = [above, *(np.full_like(above, np.inf) for _ in self.row_cuts[1:])]
         tall = np.concatenate([above[:, :2], left])
         self.columns = [tall, *(np.full_like(tall, np.inf) for _ in self.column_cuts[1:])]
@@ -198,33 +188,37 @@ class _Grid:
         for b, cut in enumerate(self.column_cuts[1:], 1):
             first = cut - columns[0]
             self.columns[b][:2] = above[:, first : first + 2]
-        _in_order(len(self.row_cuts) - 1, len(self.column_cuts) - 1, self._fill)
+        self._many = max(1, block // self.apart)  # lines of a block
+        _in_order(*(-(-(len(cuts) - 1) // self._many) for cuts in (self.row_cuts, self.column_cuts)), self._fill)
 
-    def _borders(self, a: int, b: int) -> tuple[tuple[int, int], tuple[int, int], F64, F64]:
-        rows = (self.row_cuts[a], self.row_cuts[a + 1])
-        columns = (self.column_cuts[b], self.column_cuts[b + 1])
+    def _borders(self, a: int, b: int, many: int) -> tuple[tuple[int, int], tuple[int, int], F64, F64]:
+        rows = (self.row_cuts[a], self.row_cuts[min(a + many, len(self.row_cuts) - 1)])
+        columns = (self.column_cuts[b], self.column_cuts[min(b + many, len(self.column_cuts) - 1)])
         first, last = (c - self.column_cuts[0] for c in columns)
         top, bottom = (r - self.row_cuts[0] for r in rows)
         return rows, columns, self.rows[a][:, first : last + 2], self.columns[b][top + 2 : bottom + 2]
 
     def _fill(self, a: int, b: int) -> None:
-        rows, columns, above, left = self._borders(a, b)
-        below, right, _ = self.filler(rows, columns, above, left, False)
+        a, b = a * self._many, b * self._many
+        rows, columns, above, left = self._borders(a, b, self._many)
+        below, right, _ = self.filler(rows, columns, above, left, self.apart, False)
         first, last = (c - self.column_cuts[0] for c in columns)
         top, bottom = (r - self.row_cuts[0] for r in rows)
-        self.rows[a + 1][:, first + 2 : last + 2] = below[:, 2:]
-        self.columns[b + 1][top + 2 : bottom + 2] = right
+        for line, found in zip(self.rows[a + 1 :], below, strict=False):
+            line[:, first + 2 : last + 2] = found[:, 2:]
+        for line, found in zip(self.columns[b + 1 :], right, strict=False):
+            line[top + 2 : bottom + 2] = found
 
     def trace(self, i: int, j: int, parts: list[I64]) -> tuple[int, int]:
         """Adds the path's cells, last one first, from (i, j) back until it leaves; returns where it arrives."""
         while i >= self.row_cuts[0] and j >= self.column_cuts[0]:
-            a, b = (i - self.row_cuts[0]) // self.size, (j - self.column_cuts[0]) // self.size
-            rows, columns, above, left = self._borders(a, b)
+            a, b = (i - self.row_cuts[0]) // self.apart, (j - self.column_cuts[0]) // self.apart
+            rows, columns, above, left = self._borders(a, b, 1)
             # What lies beyond the path's end in this block is not needed.
             rows, columns = (rows[0], i + 1), (columns[0], j + 1)
             above, left = above[:, : j - columns[0] + 3], left[: i - rows[0] + 1]
-            if self.size <= _WHOLE * self.block:
-                _, _, steps = self.filler(rows, columns, above, left, True)
+            if self.apart <= _WHOLE:
+                _, _, steps = self.filler(rows, columns, above, left, self.apart, True)
                 cells, i, j = kernels.walk(steps, self.filler.steps.limited, i - rows[0], j - columns[0])
                 i, j = i + rows[0], j + columns[0]
                 parts.append(cells + np.array([rows[0], columns[0]]))
