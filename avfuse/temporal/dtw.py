@@ -189,7 +189,8 @@ class _Grid:
             first = cut - columns[0]
             self.columns[b][:2] = above[:, first : first + 2]
         self._many = max(1, block // self.apart)  # lines of a block
-        _in_order(*(-(-(len(cuts) - 1) // self._many) for cuts in (self.row_cuts, self.column_cuts)), self._fill)
+        down, across = (-(-(len(cuts) - 1) // self._many) for cuts in (self.row_cuts, self.column_cuts))
+        _in_order(down, across, self._fill)
 
     def _borders(self, a: int, b: int, many: int) -> tuple[tuple[int, int], tuple[int, int], F64, F64]:
         rows = (self.row_cuts[a], self.row_cuts[min(a + many, len(self.row_cuts) - 1)])
