@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from avfuse._kernels import warp as kernels
 from avfuse.errors import StreamError
-from avfuse.features import LOOK_AHEAD, RATE, HarmonyExtractor
+from avfuse.features.pitch import LOOK_AHEAD, RATE, HarmonyExtractor
 from avfuse.resampling import resampler
 from avfuse.stream import Stream
 from avfuse.temporal.calibration import local_confidence

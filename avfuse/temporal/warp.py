@@ -19,7 +19,7 @@ from avfuse._kernels.warp import windowed_distances
 from avfuse.alignment import Status
 from avfuse.clock import WarpPath
 from avfuse.errors import StreamError, WeakAlignmentError
-from avfuse.features import harmony
+from avfuse.features.pitch import harmony
 from avfuse.stream import Stream
 from avfuse.temporal import calibration
 from avfuse.temporal.dtw import LIMITED, CellPath, Steps, exact_path, multiscale_path

@@ -1,4 +1,4 @@
-"""Features over time, Stream -> Stream: what is alike in two takes of one piece.
+"""Pitch and onsets of sound: what is alike in two takes of one piece.
 
 harmony    chroma (which pitch classes sound) and onsets (where in the spectrum something begins), 50 frames a second
 
