@@ -7,6 +7,7 @@ pictures   what cameras see
 events     `simulate`: an event with any number of sources and devices, and its truth
 media      recordings to files
 pairs      two devices under the conditions of a benchmark; pairs that share nothing
+motions    two sensors on one body
 demo       two cameras and a recorder
 """
 
@@ -14,6 +15,7 @@ from avfuse.simulation.demo import demo_event
 from avfuse.simulation.devices import Device, dropping_clock, wandering_clock
 from avfuse.simulation.events import SimulatedEvent, SoundSource, simulate
 from avfuse.simulation.media import write_media
+from avfuse.simulation.motions import MotionPair, simulate_motions
 from avfuse.simulation.pairs import UNRELATED, JinglePair, Pair, jingle_pair, simulate_pair, unrelated_pair
 from avfuse.simulation.pictures import Camera, Scene
 from avfuse.simulation.rooms import SPEED_OF_SOUND, Decay, Response, Room
@@ -25,6 +27,7 @@ __all__ = [
     "Decay",
     "Device",
     "JinglePair",
+    "MotionPair",
     "Pair",
     "Response",
     "Room",
@@ -35,6 +38,7 @@ __all__ = [
     "dropping_clock",
     "jingle_pair",
     "simulate",
+    "simulate_motions",
     "simulate_pair",
     "unrelated_pair",
     "wandering_clock",

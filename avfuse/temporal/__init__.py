@@ -1,6 +1,7 @@
 """Estimates of time: where one stream lies on the clock of another.
 
     sound      estimate_offset, estimate_clock   two sounds
+    motion     estimate_motion                   two sensors on one body
     warp       estimate_warp                     two takes of one piece at different tempo
     following  WarpFollower                      the same while one of them is played
     solve      solve_clocks                      many recordings, one consistent answer
@@ -9,15 +10,19 @@ Both of two inputs are `Stream`s, `(reference, moving)`; results map moving -> r
 """
 
 from avfuse.temporal.following import Position, WarpFollower
+from avfuse.temporal.motion import MotionEstimate, RotationEstimate, estimate_motion
 from avfuse.temporal.solve import solve_clocks
 from avfuse.temporal.sound import estimate_clock, estimate_offset
 from avfuse.temporal.warp import WarpEstimate, estimate_warp
 
 __all__ = [
+    "MotionEstimate",
     "Position",
+    "RotationEstimate",
     "WarpEstimate",
     "WarpFollower",
     "estimate_clock",
+    "estimate_motion",
     "estimate_offset",
     "estimate_warp",
     "solve_clocks",

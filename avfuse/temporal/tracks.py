@@ -1,0 +1,198 @@
+"""Tracks: what a sensor measured, evenly sampled, with what is missing marked.
+
+track_of    a stream on an even grid, low-passed
+Spectrum    power over frequency, smoothed
+shaped      a track after a filter that delays nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from avfuse.errors import StreamError
+from avfuse.stream import Stream
+
+F64 = NDArray[np.float64]
+
+_GAP = 5.0  # sampling intervals without a sample that are a gap
+_FEWEST = 4  # samples that a cubic needs
+_SHORTEST = 8  # samples in all
+_FADE = 1.0  # seconds
+_LOW_PASS = 4.0  # half the length of the filter before thinning out, in periods of its cutoff
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """values: `(channels, n)`, zero where not valid, each channel without its mean. rate: Hz. start: seconds.
+
+    valid: `(n,)` bool. native: Hz, of the samples it was made from.
+    """
+
+    values: F64
+    rate: float
+    start: float
+    valid: NDArray[np.bool_]
+    native: float
+
+    @property
+    def size(self) -> int:
+        return int(self.values.shape[1])
+
+    @property
+    def times(self) -> F64:
+        return self.start + np.arange(self.size) / self.rate
+
+    @property
+    def held(self) -> float:
+        """Seconds that were measured."""
+        return float(self.valid.sum() / self.rate)
+
+
+def native_rate(times: F64) -> float:
+    """Hz: what most intervals say."""
+    apart = np.diff(times)
+    apart = apart[apart > 0]
+    return float(1 / np.median(apart)) if apart.size else 0.0
+
+
+def samples_of(stream: Stream) -> tuple[F64, F64]:
+    """Times `(n,)`, strictly rising, and values `(n, channels)`: rows with a NaN left out, equal times averaged.
+
+    Raises StreamError where fewer than eight are left.
+    """
+    parts = list(stream.blocks(60.0))
+    times = np.concatenate([t for t, _ in parts]) if parts else np.zeros(0)
+    values = np.concatenate([np.asarray(v, np.float64) for _, v in parts]) if parts else np.zeros((0, 1))
+    values = values.reshape(len(values), -1 if values.size else 1)
+    whole = np.isfinite(values).all(axis=1)
+    times, values = times[whole], values[whole]
+    times, first = np.unique(times, return_index=True)
+    if len(times) < _SHORTEST:
+        raise StreamError(
+            f"Stream {stream.name!r}: {len(times)} samples at different times; expected {_SHORTEST} or more"
+        )
+    counts = np.diff(first, append=len(values))
+    return times, np.add.reduceat(values, first, axis=0) / counts[:, None]
+
+
+def track_of(times: F64, values: F64, rate: float, cutoff: float) -> Track:
+    """An even grid through uneven samples: cubic between them, nothing across gaps, nothing above `cutoff` Hz.
+
+    times `(n,)` strictly rising; values `(n, channels)`; rate: Hz of the grid, at least twice the cutoff.
+    """
+    from scipy.interpolate import CubicSpline
+
+    native = native_rate(times)
+    fold = max(1, int(np.ceil(native / rate)))
+    fine = rate * fold
+    n = int((times[-1] - times[0]) * fine + 1e-6) + 1
+    grid = times[0] + np.arange(n) / fine
+    out, valid = np.zeros((n, values.shape[1])), np.zeros(n, np.bool_)
+    cuts = np.flatnonzero(np.diff(times) > _GAP / native) + 1
+    for a, b in zip([0, *cuts], [*cuts, len(times)], strict=True):
+        if b - a < _FEWEST:
+            continue
+        i, j = np.searchsorted(grid, [times[a] - 1e-9, times[b - 1] + 1e-9])
+        out[i:j] = CubicSpline(times[a:b], values[a:b])(grid[i:j])
+        valid[i:j] = True
+    if valid.any():
+        out[valid] -= out[valid].mean(axis=0)
+    track = Track(np.ascontiguousarray(out.T), fine, float(times[0]), valid, native)
+    if fold > 1:
+        track = _thinned(track, fold, cutoff)
+    return track
+
+
+def _thinned(track: Track, fold: int, cutoff: float) -> Track:
+    half = int(_LOW_PASS * track.rate / cutoff)
+    k = np.arange(-half, half + 1)
+    taps = np.sinc(2 * cutoff / track.rate * k) * np.hamming(len(k))
+    n = fft.next_fast_len(track.size + len(taps), real=True)
+    values = fft.irfft(fft.rfft(track.values, n) * fft.rfft(taps / taps.sum(), n), n)[:, half : half + track.size]
+    valid = track.valid[::fold]
+    values = np.where(valid, values[:, ::fold], 0.0)
+    return replace(track, values=np.ascontiguousarray(values), rate=track.rate / fold, valid=valid)
+
+
+def faded(track: Track) -> Track:
+    """Rising and falling over a second (or a tenth) where a run begins and ends, so that filters ring less there."""
+    gain = track.valid.astype(np.float64)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], track.valid.astype(np.int8), [0]])))
+    for a, b in zip(edges[::2], edges[1::2], strict=True):
+        n = min(round(_FADE * track.rate), (b - a) // 10)
+        ramp = np.sin(np.pi / 2 * (np.arange(n) + 0.5) / max(n, 1)) ** 2
+        gain[a : a + n] *= ramp
+        gain[b - n : b] *= ramp[::-1]
+    return replace(track, values=track.values * gain)
+
+
+def shaped(track: Track, amplitude: Callable[[F64], F64]) -> Track:
+    """After a filter of zero phase, without what rings at the ends. amplitude: of frequencies in Hz."""
+    track = faded(track)
+    # Room for the filter to ring out, so that the end does not reach round to the start.
+    n = fft.next_fast_len(track.size + int(8 * track.rate), real=True)
+    gain = amplitude(fft.rfftfreq(n, 1 / track.rate))
+    values = fft.irfft(fft.rfft(track.values, n) * gain, n)[:, : track.size]
+    return replace(track, values=np.where(track.valid, values, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Power per Hz `(n,)` of all channels together at frequencies `(n,)`."""
+
+    frequencies: F64
+    power: F64
+
+    def at(self, frequencies: F64) -> F64:
+        return np.asarray(np.interp(frequencies, self.frequencies, self.power))
+
+
+def windows_of(valid: NDArray[np.bool_], length: int) -> list[int]:
+    """Starts of windows, half overlapping, of which nine tenths or more are valid."""
+    counts = np.concatenate([[0], np.cumsum(valid)])
+    starts = range(0, len(valid) - length + 1, max(1, length // 2))
+    return [s for s in starts if counts[s + length] - counts[s] >= 0.9 * length]
+
+
+def spectrum(track: Track, seconds: float = 8.0, octaves: float = 0.5) -> Spectrum:
+    """Welch's estimate, its logarithm averaged over `octaves`."""
+    length = max(8, min(int(seconds * track.rate), track.size))
+    taper = np.hanning(length)
+    total, count = np.zeros(length // 2 + 1), 0
+    for start in windows_of(track.valid, length) or [0]:
+        part = track.values[:, start : start + length]
+        part = np.pad(part, ((0, 0), (0, length - part.shape[1])))
+        total += (np.abs(fft.rfft(part * taper)) ** 2).sum(axis=0)
+        count += 1
+    frequencies = fft.rfftfreq(length, 1 / track.rate)
+    power = total / (count * (taper**2).sum() * track.rate)
+    return Spectrum(frequencies, octave_mean(frequencies, power, octaves))
+
+
+def octave_mean(frequencies: F64, power: F64, octaves: float) -> F64:
+    """Geometric means over bands of a width in octaves; frequency 0 takes its neighbour's."""
+    floor = max(float(power.max()) * 1e-12, 1e-300)
+    level = np.concatenate([[0.0], np.cumsum(np.log(np.maximum(power, floor)))])
+    place = np.log2(np.maximum(frequencies, frequencies[1] / 2))
+    low = np.searchsorted(place, place - octaves / 2)
+    high = np.searchsorted(place, place + octaves / 2, side="right")
+    out = np.exp((level[high] - level[low]) / (high - low))
+    out[0] = out[1]
+    return np.asarray(out)
+
+
+def whitened(track: Track, low: float, high: float, share: float) -> Track:
+    """Between `low` and `high` Hz, all frequencies alike where share is 1, untouched where it is 0."""
+    power = spectrum(track)
+    top = float(power.power.max()) or 1.0
+
+    def amplitude(frequencies: F64) -> F64:
+        edges = 1 / (1 + (low / np.maximum(frequencies, 1e-9)) ** 4) / (1 + (frequencies / high) ** 8)
+        return np.asarray((np.maximum(power.at(frequencies), 1e-9 * top) / top) ** (-share / 2) * edges)
+
+    return shaped(track, amplitude)
