@@ -7,6 +7,7 @@ cohere. The covariance is that of the scores as they come out, neighbouring half
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ _LAGGED = 2  # batches on either side that a batch may depend on
 _LONGEST_STEP, _LARGEST_DRIFT = 0.05, 2e-4
 _WINDOW = 4.0  # seconds of the windows over which coherence is measured
 _LEAST_WINDOWS = 6
+_ORDER, _RIDGE = 8, 1e-4  # of the prediction of a track from its past
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,24 +108,29 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
     lag, away = lag + drift * (at - centre), t - at
     weights = np.ones(len(t))
     heard = reference(t + lag + drift * away)
+    heard = heard - heard.mean(axis=0)
     moment, gain = target.T @ heard, 1.0
     matrix = nearest_rotation(moment) if rotation else moment @ _inverse(heard.T @ heard)
     local = np.ones(max(1, int(_LOCAL * y.rate)))
+    power = np.convolve((target**2).sum(axis=1), local, "same")
     inflation = 1.0
     for turn in range(_ROUNDS):
         heard = reference(t + lag + drift * away)
         slope = reference(t + lag + drift * away, 1)
         turned = heard @ matrix.T
+        # Each channel rests where it rests: what is fitted is what happens about the mean.
+        turned = turned - np.average(turned, axis=0, weights=weights)
+        aim = target - np.average(target, axis=0, weights=weights)
         if rotation:
-            gain = float((weights[:, None] * target * turned).sum() / (weights[:, None] * turned * turned).sum())
+            gain = float((weights[:, None] * aim * turned).sum() / (weights[:, None] * turned * turned).sum())
             fitted, moved = gain * turned, gain * slope @ matrix.T
         else:
             fitted, moved = turned, slope @ matrix.T
-        residual = target - fitted
-        energy = np.convolve((residual**2).sum(axis=1), local / len(local), "same")
+        residual = aim - fitted
         # Not from the first turn on: where the clocks are still apart, what moves fastest looks worst.
         if turn >= 2:
-            weights = (_TAILS + 1) / (_TAILS + energy / max(float(np.median(energy)), 1e-300))
+            energy = np.convolve((residual**2).sum(axis=1), local, "same")
+            weights = (_TAILS + 1) / (_TAILS + energy / _usual(energy, power))
         jacobian = _jacobian(moved, away, fitted, turned, heard, rotation)
         weighted = jacobian * weights[:, None, None]
         normal = np.einsum("tci,tcj->ij", weighted, jacobian)
@@ -150,7 +157,7 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
     free = inverse @ spread @ inverse * _small_sample(effective_count(told), normal.shape[0])
     # What the data alone say of the clock, then what a crystal may do.
     clock = _inverse(_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2]))
-    power = float((weights[:, None] * target**2).sum())
+    whole = float((weights[:, None] * aim**2).sum())
     return Coupling(
         lag=lag,
         drift=drift,
@@ -159,13 +166,32 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         matrix=matrix * (gain if rotation else 1.0),
         gain=gain,
         rotation_cov=free[2:5, 2:5] if rotation else None,
-        explained=1 - float((weights[:, None] * residual**2).sum()) / max(power, 1e-300),
+        explained=1 - float((weights[:, None] * residual**2).sum()) / max(whole, 1e-300),
         drift_known=bool(free[1, 1] < PRIOR_DRIFT**2),
         times=t,
         weights=weights,
         fitted=fitted,
         residual=residual,
     )
+
+
+def _usual(energy: F64, power: F64) -> F64:
+    """What residuals are where nothing is wrong: noise, and more where more happens, for no model is perfect."""
+    busy = power >= np.median(power)
+    share = float(np.median(energy[busy] / np.maximum(power[busy], 1e-300)))
+    return np.asarray(np.maximum(float(np.median(energy)), 1e-300) + share * power)
+
+
+def misfit(x: Track, y: Track, clock: Coupling, linear: Coupling) -> float:
+    """Share of the power of y that x does not explain, by the clock of one coupling and the matrix of another."""
+    reference = _Reference(x)
+    at = clock.on_reference(y.times)
+    both = y.valid & reference.covers(at)
+    if not both.any():
+        return 1.0
+    heard, target = reference(at[both]) @ linear.matrix.T, y.values.T[both]
+    heard, target = heard - heard.mean(axis=0), target - target.mean(axis=0)
+    return float(((target - heard) ** 2).sum() / max(float((target**2).sum()), 1e-300))
 
 
 def _inverse(matrix: F64) -> F64:
@@ -179,6 +205,7 @@ def _inverse(matrix: F64) -> F64:
 def _jacobian(moved: F64, away: F64, fitted: F64, turned: F64, heard: F64, rotation: bool) -> F64:
     """d fitted / d (lag, drift, then rotation vector and gain, or the matrix row by row), `(n, q, parameters)`."""
     clock = [moved[:, :, None], (moved * away[:, None])[:, :, None]]
+    heard = heard - heard.mean(axis=0)
     if rotation:
         return np.concatenate([*clock, -cross_matrices(fitted), turned[:, :, None]], axis=2)
     q, p = moved.shape[1], heard.shape[1]
@@ -252,11 +279,12 @@ def coherence(x: Track, y: Track, found: Coupling, low: float, high: float) -> C
     mapped = found.on_reference(t)
     reference = _Reference(x)
     both = y.valid & reference.covers(mapped)
-    turned = np.where(both, found.matrix @ reference(mapped).T, 0.0)
-    target = np.where(both, y.values, 0.0)
     length = max(16, min(int(_WINDOW * y.rate), 2 * int(both.sum()) // (_LEAST_WINDOWS + 1)))
+    turned = _continued(np.where(both, found.matrix @ reference(mapped).T, 0.0), both, length // 2)
+    target = _continued(np.where(both, y.values, 0.0), both, length // 2)
+    held = np.abs(_continued(both[None].astype(np.float64), both, length // 2)[0] - 1) < 0.5
     taper = np.hanning(length)
-    starts = windows_of(both, length)
+    starts = windows_of(held, length)
     powers = np.zeros(len(starts))
     bins = length // 2 + 1
     one, two, both_power = np.zeros(bins), np.zeros(bins), np.zeros(bins)
@@ -280,10 +308,64 @@ def coherence(x: Track, y: Track, found: Coupling, low: float, high: float) -> C
     return Coherence(frequencies, squared, np.sqrt(np.maximum(one * two, 1e-300)), information)
 
 
+def _continued(values: F64, valid: NDArray[np.bool_], more: int) -> F64:
+    """From the first valid sample to the last, reflected about both by `more` samples: what happens at an end then lies
+    in the middle of a window and not where it fades out."""
+    known = np.flatnonzero(valid)
+    if known.size < 2:
+        return values
+    inner = values[:, known[0] : known[-1] + 1]
+    return np.asarray(np.pad(inner, ((0, 0), (min(more, inner.shape[1] - 1),) * 2), mode="reflect", reflect_type="odd"))
+
+
 def _smoothed(values: F64) -> F64:
     taps = np.array([0.25, 0.5, 0.75, 0.5, 0.25])
     padded = np.concatenate([values[2:0:-1], values, values[-2:-4:-1]])
     return np.convolve(padded, taps / taps.sum(), "valid")
+
+
+def innovations(x: Track, y: Track, mapped: Callable[[F64], F64], matrix: F64, high: float) -> float:
+    """Nats that x holds about what is new in y: what its own past does not tell.
+
+    A smooth swell is like any other swell; what of it cannot be told from its past is not. Counts moments by how much
+    happens in them, so that one event weighs as one. mapped: times of y to times of x. matrix: channels of x to those
+    of y, but for a common gain.
+    """
+    step = max(1, int(y.rate / (2.5 * high)))  # to hardly more samples than the band holds
+    at = mapped(y.times)
+    reference = _Reference(x)
+    both = (y.valid & reference.covers(at))[::step]
+    target = y.values[:, ::step]
+    heard = matrix @ np.where(both, reference(at[::step]).T, 0.0)
+    taps = _prediction_error(target, both)
+    # Only what came before: near an end, a filter that looks ahead would invent what it sees.
+    whole = np.convolve(both, np.ones(len(taps)))[: both.size] > len(taps) - 0.5
+    if whole.sum() < 2 * len(taps):
+        return 0.0
+    target, fitted = (
+        np.stack([np.convolve(channel - channel[both].mean(), taps)[: both.size][whole] for channel in values])
+        for values in (target, heard)
+    )
+    fitted = fitted * float((fitted * target).sum()) / max(float((fitted**2).sum()), 1e-300)
+    nats = 0.0
+    for made, was in zip(fitted, target, strict=True):
+        power = float((was**2).sum())
+        moments = np.abs(made * was)
+        left = max(float(((was - made) ** 2).sum()) / max(power, 1e-300), 1e-6)
+        nats -= 0.5 * effective_count(moments) * np.log(left)
+    # Every parameter that was fitted takes half a nat on average where there is nothing.
+    return max(0.0, nats - (4 if matrix.shape == (3, 3) else matrix.size) / 2)
+
+
+def _prediction_error(values: F64, valid: NDArray[np.bool_]) -> F64:
+    """What leaves of `(channels, n)` only what their last samples do not tell (Yule and Walker), `(order + 1,)`."""
+    from scipy.linalg import solve_toeplitz
+
+    centred = np.where(valid, values - values[:, valid].mean(axis=1, keepdims=True), 0.0) if valid.any() else values
+    n = centred.shape[1]
+    lags = np.array([(centred[:, k:] * centred[:, : n - k]).sum() for k in range(min(_ORDER, n - 1) + 1)])
+    lags[0] = lags[0] * (1 + _RIDGE) + 1e-300
+    return np.concatenate([[1.0], -solve_toeplitz(lags[:-1], lags[1:])])
 
 
 def weighted(x: Track, y: Track, how: Coherence) -> tuple[Track, Track]:

@@ -5,8 +5,9 @@ covariation   lags at which their channels go together, whatever the axes   (cov
 coupling      clock and rotation along the best of them                     (coupling.py)
 decide        here
 
-What carries a match is information: how many nats one track holds about the other (Gelfand and Yaglom 1959), from their
-coherence, against what other lags reach. Where two sensors do not keep one rotation, magnitudes are compared.
+What carries a match is information: how many nats one track holds about the other (Gelfand and Yaglom 1959), by their
+coherence and by what is new in each, against what other lags reach. Where two sensors do not keep one rotation,
+magnitudes are compared.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.stream import Stream
-from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, weighted
+from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, innovations, misfit, weighted
 from avfuse.temporal.covariation import block_scores, lines
-from avfuse.temporal.tracks import native_rate, samples_of, track_of, whitened
+from avfuse.temporal.tracks import Track, native_rate, samples_of, track_of, whitened
 
 F64 = NDArray[np.float64]
 Relation = Literal["rotation", "linear"]
@@ -38,12 +39,16 @@ _COARSE = 8.0  # Hz of the search
 _BLOCK, _MAX_DRIFT = 100.0, 400e-6
 _LINES = 6
 _SHORTEST = 4.0  # seconds
-# Nats per channel that a match holds, and times those of the best other lag. Unrelated walks, runs and hands reach 29
-# and 1.9; what moved together reaches 68 in five seconds, and 3 where it is as periodic as running.
-_INFORMATION, _DISTINCT = 45.0, 1.8
-_SOFT_INFORMATION, _SOFT_DISTINCT = 0.12, 0.08  # widths of both, as logarithms
-_AXES_TOO = 20.0  # nats per channel that axes must hold where magnitudes made the match
+# A match is as strong as its nats of coherence (per channel) over the first of these plus its nats of innovations over
+# the second. Unrelated walks, runs and hands reach 0.8, and then 1.2 times the next line; what moved together in one
+# short turn reaches 1.2, and what is as periodic as running 7 times the next line.
+_COHERENCE, _INNOVATIONS = 37.0, 7.4
+_DISTINCT, _NOTHING = 1.5, 0.4  # times the next line, which counts as so much at least
+_SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
+_AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
 _ACCEPT = 0.98
+_COHERES, _BEYOND, _LEAST_EDGE = 0.3, 1.5, 3.0  # squared coherence, times its highest frequency, Hz
+_WORSE = 1.02  # times the residual
 _AXIS_KNOWN = math.radians(10.0)  # of the standard deviation about the least certain axis
 _STILL = {"rotation_rate": 0.01, "acceleration": 0.03}  # rad/s, m/s^2 rms that resting sensors reach
 
@@ -119,7 +124,7 @@ class Match:
 
     coupling: Coupling
     coherence: Coherence
-    score: float
+    strength: float
 
     @property
     def map(self) -> ClockMap:
@@ -129,16 +134,19 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """matches: best first, no two alike. probability: that the best one is right. information: nats per channel.
+    """matches: best first, no two alike. probability: that the best one is right.
 
-    distinct: times the information of the next line. apart: seconds by which lines differ.
+    distinct: times the strength of the next line. apart: seconds by which lines differ.
     """
 
     matches: Sequence[Match] = field(default_factory=list)
     probability: float = 0.0
-    information: float = 0.0
     distinct: float = math.inf
     apart: float = 0.0
+
+    @property
+    def strength(self) -> float:
+        return self.matches[0].strength if self.matches else 0.0
 
     def close(self, other: _Comparison) -> bool:
         """Whether both take the same line to be the best."""
@@ -216,7 +224,7 @@ def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: flo
         if axes.probability >= sizes.probability:
             return _answer(axes, x, y, relation)
         return _answer(sizes, x.magnitude, y.magnitude, "linear")
-    if axes.matches and axes.information > _AXES_TOO and sizes.close(axes):
+    if axes.matches and axes.strength > _AXES_TOO and sizes.close(axes):
         return _answer(replace(axes, probability=sizes.probability), x, y, relation)
     found = _answer(sizes, x.magnitude, y.magnitude, "linear")
     message = "the two do not keep one rotation: their magnitudes agree, their axes do not"
@@ -234,27 +242,41 @@ def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None
     matches: list[Match] = []
     for line in lines(white[0], white[1], blocks, 1 / high, _MAX_DRIFT, max_offset, _LINES):
         coupling = couple(half[0], half[1], line.lag, line.drift, line.centre, rotation)
-        if coupling is not None:
-            how = coherence(grids[0], grids[1], coupling, _LOW, high)
-            matches.append(Match(coupling, how, line.score))
+        if coupling is None:
+            continue
+        # What happens once, near an end, is told better without a filter; what goes on for long, with one.
+        plain = couple(grids[0], grids[1], coupling.lag, coupling.drift, coupling.centre, rotation)
+        tries = [_weighed(grids, c, high) for c in (coupling, plain) if c is not None]
+        matches.append(max(tries, key=lambda m: m.strength))
     if not matches:
         return _Comparison()
-    matches.sort(key=lambda m: -m.coherence.information)
+    matches.sort(key=lambda m: -m.strength)
     # Lines that run into one another are one.
     apart: list[Match] = []
     for match in matches:
         at = match.coupling.centre
         if all(abs(float(match.map(at)) - float(m.map(at))) > 1 / high for m in apart):
             apart.append(match)
-    channels = min(x.values.shape[1], y.values.shape[1])
-    best = max(apart[0].coherence.information, 1e-9) / channels
-    other = max(apart[1].coherence.information, 1e-9) / channels if len(apart) > 1 else 0.0
-    # An empty place among the lags holds a few nats by chance.
-    distinct = best / max(other, 0.3 * _INFORMATION)
-    probability = _logistic(math.log(best / _INFORMATION) / _SOFT_INFORMATION) * _logistic(
-        math.log(distinct / _DISTINCT) / _SOFT_DISTINCT
+    best, other = apart[0].strength, apart[1].strength if len(apart) > 1 else 0.0
+    distinct = best / max(other, _NOTHING)
+    probability = _logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * _logistic(
+        math.log(max(distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT
     )
-    return _Comparison(apart, probability, best, distinct, 1 / high)
+    return _Comparison(apart, probability, distinct, 1 / high)
+
+
+def _weighed(grids: Sequence[Track], coupling: Coupling, high: float) -> Match:
+    x, y = grids
+    how = coherence(x, y, coupling, _LOW, high)
+    clock = ClockMap(coupling.lag - coupling.drift * coupling.centre, coupling.drift)
+    back = clock.inverse()
+    # Of the two, the noisier one says more of the other.
+    new = max(
+        innovations(x, y, lambda t: np.asarray(clock(t)), coupling.matrix, high),
+        innovations(y, x, lambda t: np.asarray(back(t)), np.asarray(np.linalg.pinv(coupling.matrix), np.float64), high),
+    )
+    channels = min(len(x.values), len(y.values))
+    return Match(coupling, how, how.information / channels / _COHERENCE + new / _INNOVATIONS)
 
 
 def _logistic(value: float) -> float:
@@ -266,14 +288,14 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
         return MotionEstimate(ClockEstimate("no_match", message="no two stretches of motion of some seconds overlap"))
     best = found.matches[0]
     if found.probability < _ACCEPT:
-        if found.information > _INFORMATION and found.distinct < 2 * _DISTINCT:
-            total = sum(m.coherence.information for m in found.matches)
-            listed = tuple(Candidate(m.map.offset, m.map.drift, m.coherence.information / total) for m in found.matches)
+        if found.strength > 1 and found.distinct < _DISTINCT * math.exp(4 * _SOFT_DISTINCT):
+            total = sum(m.strength for m in found.matches)
+            listed = tuple(Candidate(m.map.offset, m.map.drift, m.strength / total) for m in found.matches)
             message = f"repeats itself: {len(listed)} places fit; limit max_offset"
             return MotionEstimate(
                 ClockEstimate("ambiguous", candidates=listed, confidence=listed[0].confidence, message=message)
             )
-        message = f"its {_said(y)} shares nothing with that of the reference"
+        message = f"its {_said(y)} shares {'too little' if found.strength > _NOTHING else 'nothing'} with that of the reference"
         return MotionEstimate(ClockEstimate("no_match", confidence=found.probability, message=message))
     settled = _settle(x, y, best, relation)
     c = settled.coupling
@@ -283,7 +305,7 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
         settled.map,
         jacobian @ c.cov @ jacobian.T,
         found.probability,
-        diagnostics={"middle": c.centre, "information": settled.coherence.information, "explained": c.explained},
+        diagnostics={"middle": c.centre, "strength": found.strength, "explained": c.explained},
     )
     return MotionEstimate(clock, _rotation_of(c) if relation == "rotation" else None)
 
@@ -294,14 +316,26 @@ def _settle(x: Samples, y: Samples, match: Match, relation: Relation) -> Match:
     high = min(_BAND * min(x.rate, y.rate), _HIGHEST if longest <= _LONG else _HIGHEST_LONG)
     rate = max(4 * high, min(max(x.rate, y.rate), 5 * high))
     grids = [track_of(s.times, s.values, rate, high) for s in (x, y)]
+    rotation = relation == "rotation"
     found, how = match.coupling, match.coherence
     for _ in range(2):
         how = coherence(grids[0], grids[1], found, _LOW, high)
-        again = couple(*weighted(grids[0], grids[1], how), found.lag, found.drift, found.centre, relation == "rotation")
+        again = couple(*weighted(grids[0], grids[1], how), found.lag, found.drift, found.centre, rotation)
         if again is None:
             break
         found = again
-    return Match(found, how, match.score)
+    # Where all happens in a moment, above all at an end, filters smear it. The tracks as they are, up to where they
+    # cohere, then fit clearly better elsewhere.
+    shared = how.frequencies[how.squared > _COHERES]
+    edge = min(high, max(_LEAST_EDGE, _BEYOND * float(shared.max()) if shared.size else 0.0))
+    whole = [track_of(s.times, s.values, 5 * edge, edge) for s in (x, y)]
+    line = match.coupling
+    plain = couple(whole[0], whole[1], line.lag, line.drift, line.centre, rotation)
+    if plain is not None and misfit(whole[0], whole[1], found, plain) > _WORSE * misfit(
+        whole[0], whole[1], plain, plain
+    ):
+        found = plain
+    return Match(found, how, match.strength)
 
 
 def _rotation_of(found: Coupling) -> RotationEstimate:

@@ -22,7 +22,7 @@ F64 = NDArray[np.float64]
 _GAP = 5.0  # sampling intervals without a sample that are a gap
 _FEWEST = 4  # samples that a cubic needs
 _SHORTEST = 8  # samples in all
-_FADE = 1.0  # seconds
+_CONTINUED = 8.0  # seconds beyond both ends
 _LOW_PASS = 4.0  # half the length of the filter before thinning out, in periods of its cutoff
 
 
@@ -119,26 +119,33 @@ def _thinned(track: Track, fold: int, cutoff: float) -> Track:
     return replace(track, values=np.ascontiguousarray(values), rate=track.rate / fold, valid=valid)
 
 
-def faded(track: Track) -> Track:
-    """Rising and falling over a second (or a tenth) where a run begins and ends, so that filters ring less there."""
-    gain = track.valid.astype(np.float64)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], track.valid.astype(np.int8), [0]])))
-    for a, b in zip(edges[::2], edges[1::2], strict=True):
-        n = min(round(_FADE * track.rate), (b - a) // 10)
-        ramp = np.sin(np.pi / 2 * (np.arange(n) + 0.5) / max(n, 1)) ** 2
-        gain[a : a + n] *= ramp
-        gain[b - n : b] *= ramp[::-1]
-    return replace(track, values=track.values * gain)
-
-
 def shaped(track: Track, amplitude: Callable[[F64], F64]) -> Track:
-    """After a filter of zero phase, without what rings at the ends. amplitude: of frequencies in Hz."""
-    track = faded(track)
-    # Room for the filter to ring out, so that the end does not reach round to the start.
-    n = fft.next_fast_len(track.size + int(8 * track.rate), real=True)
+    """After a filter of zero phase. amplitude: of frequencies in Hz.
+
+    Gaps are bridged and both ends continued (reflected about their last values) first: steps would ring.
+    """
+    values = bridged(track)
+    more = min(track.size - 1, int(_CONTINUED * track.rate))
+    before = 2 * values[:, :1] - values[:, more:0:-1]
+    after = 2 * values[:, -1:] - values[:, -2 : -2 - more : -1]
+    whole = np.concatenate([before, values, after], axis=1)
+    # What is left of the steps at the far ends sinks into the zeros beyond.
+    ramp = np.sin(np.pi / 2 * (np.arange(more) + 0.5) / max(more, 1)) ** 2
+    whole[:, :more] *= ramp
+    whole[:, whole.shape[1] - more :] *= ramp[::-1]
+    n = fft.next_fast_len(whole.shape[1] + more, real=True)
     gain = amplitude(fft.rfftfreq(n, 1 / track.rate))
-    values = fft.irfft(fft.rfft(track.values, n) * gain, n)[:, : track.size]
-    return replace(track, values=np.where(track.valid, values, 0.0))
+    made = fft.irfft(fft.rfft(whole, n) * gain, n)[:, more : more + track.size]
+    return replace(track, values=np.where(track.valid, made, 0.0))
+
+
+def bridged(track: Track) -> F64:
+    """Values with straight lines across what is missing."""
+    if track.valid.all() or not track.valid.any():
+        return track.values
+    at = np.arange(track.size)
+    known = np.flatnonzero(track.valid)
+    return np.stack([np.interp(at, known, channel[known]) for channel in track.values])
 
 
 @dataclass(frozen=True, eq=False)
