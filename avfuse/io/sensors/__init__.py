@@ -1,0 +1,1 @@
+"""Files of sensors as recordings: see `read_sensors`."""
