@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import ReadError
+
+_T = TypeVar("_T")
 
 
 def check_rate(
@@ -78,3 +81,13 @@ class Collected:
                 if old is not None:
                     array[:, : self.rows] = old[:, : self.rows]
                 self._arrays[k] = array
+
+
+def ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The same items, each made while the one before is worked on: decoding and copying let go of Python's lock."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]

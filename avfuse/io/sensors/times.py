@@ -332,7 +332,7 @@ def _merely_shuffled(stamps: Stamps, order: NDArray[np.int64], steps: Stamps) ->
 def sampling_odd(times: NDArray[np.float64], *, events: bool = False) -> tuple[list[str], dict[str, Any]]:
     """What is odd about one stream's times, and `rate` (Hz, of the median step), `gaps` ((time, length) pairs)."""
     if times.size < 2:
-        return (["a single sample"] if times.size else ["no samples"]), {}
+        return (["a single sample"] if times.size and not events else []), {}
     steps = np.diff(times)
     positive = steps[steps > 0]
     odd: list[str] = []
