@@ -23,7 +23,7 @@ _SAMPLE = 400
 def read_arrays(
     path: str, *, time_column: str | int | None = None, time_unit: str | None = None, rate: float | None = None
 ) -> Recording:
-    """A recording from .npy or .npz; arrays `(n,)` and `(n, k)` of one length, one of them times unless `rate` is given.
+    """A recording from .npy or .npz: arrays `(n,)` and `(n, k)` of one length, one of them times.
 
     Raises ReadError, one line, for pickled objects, damage, and arrays that do not fit together.
     """
@@ -109,7 +109,9 @@ def _columns(path: str, loaded: Array | dict[str, Array], odd: list[str]) -> tup
     table: dict[str, NDArray[Any]] = {}
     for name, array in loaded.items():
         if lengths.get(name) != rows or array.dtype.kind not in "fiubM":
-            odd.append(f"array {name!r} of shape {array.shape} and type {array.dtype} does not fit the others; left out")
+            odd.append(
+                f"array {name!r} of shape {array.shape} and type {array.dtype} does not fit the others; left out"
+            )
         elif array.ndim == 1:
             table[name] = array
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from avfuse.errors import ReadError
 from avfuse.io.sensors.channels import SCALES, SI, Group, decide_unit
 from avfuse.io.sensors.times import Stamps, in_order, sampling_odd, start_clock_of
-from avfuse.stream import Array, Kind, Recording, Stream
+from avfuse.stream import Array, Recording, Stream
 
 Floats = NDArray[np.float64]
 _INTERLEAVED = 0.1  # missing runs, of the rows present, above which a table's rows belong to several sensors in turn
@@ -122,9 +122,7 @@ def _stream(path: str, name: str, part: Part, start: int) -> tuple[Stream, list[
     return Stream(name, part.group.kind, values, times, unit=unit, channels=part.group.channels, facts=facts), odd
 
 
-def _in_si(
-    path: str, group: Group, values: Floats, facts: dict[str, Any], odd: list[str]
-) -> tuple[Floats, str | None]:
+def _in_si(path: str, group: Group, values: Floats, facts: dict[str, Any], odd: list[str]) -> tuple[Floats, str | None]:
     """Values and unit, after what the file's unit asks for; told in facts."""
     if group.kind == "pose":
         if group.length is not None:
@@ -141,7 +139,8 @@ def _in_si(
     if group.kind not in SCALES:
         return values, group.unit
     unit = decide_unit(path, group.kind, group.unit, values)
-    facts["unit"], facts["unit_from"] = unit.unit, unit.why
+    facts["unit"] = unit.unit
+    facts.setdefault("unit_from", unit.why)
     if unit.scale != 1.0:
         values *= unit.scale
         facts["scale"] = unit.scale

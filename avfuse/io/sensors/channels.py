@@ -151,7 +151,7 @@ def group_unnamed(stem: str, columns: Sequence[int], sample: NDArray[np.float64]
             return [Group("pose", columns, ("x", "y", "z", "qx", "qy", "qz", "qw"), why)]
     by_file = kind_of_name(stem)
     if len(columns) == 3 and by_file is not None:
-        return [Group(by_file, columns, ("x", "y", "z"), "the file's name")]  # type: ignore[list-item]
+        return [Group(by_file, columns, ("x", "y", "z"), "the file's name")]  # type: ignore[arg-type]
     names = tuple(f"column {k + 1}" for k in columns)
     return [Group("other", columns, names, "no names")] if columns else []
 

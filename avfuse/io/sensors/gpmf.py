@@ -86,7 +86,7 @@ def parse_packet(data: bytes, start: float, tracks: dict[tuple[str, str], Track]
         if key != "DEVC":
             continue
         name = ""
-        for inner, kind, size, count, payload in records(device):
+        for inner, kind, _, _, payload in records(device):
             if inner == "DVNM":
                 name = _text(payload)
             elif inner == "STRM" and kind == "":
@@ -297,7 +297,8 @@ def kind_of(track: Track, width: int) -> tuple[Kind, tuple[str, ...]]:
 
 def unit_of(track: Track) -> Unit:
     """The unit that the file states, or else the one that GoPro documents for every camera."""
-    stated = next(iter(track.facts.get("SIUN", track.facts.get("UNIT", ()))), None)
+    units = set(track.facts.get("SIUN", track.facts.get("UNIT", ())))
+    stated = units.pop() if len(units) == 1 else None
     if track.key == "GYRO":
         scale = np.pi / 180 if stated in ("deg/s", "dps") else 1.0
         return Unit(stated or "rad/s", scale, "stated" if stated else "GoPro documents it")

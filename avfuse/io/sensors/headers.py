@@ -1,9 +1,9 @@
 """What the names of columns say: words, axes and units.
 
-    gyro_x [deg/s]                    words gyro,             axis x, unit deg/s
-    motionRotationRateX(rad/s)        words motion rotation rate, axis x, unit rad/s
-    w_RS_S_x [rad s^-1]               words w rs s,           axis x, unit rad/s
-    timestamp_ns                      words timestamp,                unit ns
+gyro_x [deg/s]                    words gyro,             axis x, unit deg/s
+motionRotationRateX(rad/s)        words motion rotation rate, axis x, unit rad/s
+w_RS_S_x [rad s^-1]               words w rs s,           axis x, unit rad/s
+timestamp_ns                      words timestamp,                unit ns
 """
 
 from __future__ import annotations

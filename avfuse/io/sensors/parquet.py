@@ -40,12 +40,12 @@ def read_parquet(
             return _read(path, file, time_column, time_unit, rate)
     except (pa.ArrowException, OSError) as error:
         told = " ".join(str(error).split())[:120]
-        raise ReadError(f"{path}: no whole Parquet file ({told}); expected one with its footer, try to copy it again") from error
+        raise ReadError(
+            f"{path}: no whole Parquet file ({told}); expected one with its footer, try to copy it again"
+        ) from error
 
 
-def _read(
-    path: str, file: Any, time_column: str | int | None, time_unit: str | None, rate: float | None
-) -> Recording:
+def _read(path: str, file: Any, time_column: str | int | None, time_unit: str | None, rate: float | None) -> Recording:
     import pyarrow as pa
 
     odd: list[str] = []

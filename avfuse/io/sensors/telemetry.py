@@ -14,13 +14,24 @@ import av
 import numpy as np
 
 from avfuse.io.decoding import opened
-from avfuse.io.sensors.gpmf import Broken, Track, axes_of, in_axes, kind_of, parse_packet, place, unit_of
 from avfuse.io.sensors.channels import SI
+from avfuse.io.sensors.gpmf import Broken, Track, axes_of, in_axes, kind_of, parse_packet, place, unit_of
 from avfuse.io.sensors.times import sampling_odd
 from avfuse.stream import Recording, Stream
 
 # How makers of cameras with motion sensors sign their files, within the first or last bytes.
-_MARKS = (b"Insta360", b"DJI", b"Sony", b"CanonMP4", b"Canon", b"BlackMagic", b"GoPro", b"RED", b"Kandao", b"rtmd", b"djmd")
+_MARKS = (
+    b"Insta360",
+    b"DJI",
+    b"Sony",
+    b"CanonMP4",
+    b"Canon",
+    b"BlackMagic",
+    b"GoPro",
+    b"Kandao",
+    b"rtmd",
+    b"djmd",
+)
 _ENDS = 1 << 16
 _FAULT = 0.25  # of the video's length by which telemetry may be longer or shorter before it is told
 
@@ -147,7 +158,10 @@ def _other_streams(path: str, zero: float, odd: list[str]) -> list[Stream]:
             raise
         return []
     streams = []
-    for kind, key, scale, found in (("rotation_rate", "gyro", np.pi / 180, "deg/s"), ("acceleration", "accl", 1.0, "m/s^2")):
+    for kind, key, scale, found in (
+        ("rotation_rate", "gyro", np.pi / 180, "deg/s"),
+        ("acceleration", "accl", 1.0, "m/s^2"),
+    ):
         some = [(row["timestamp_ms"], row[key]) for row in rows if row.get(key) is not None]
         if not some:
             continue
@@ -159,7 +173,7 @@ def _other_streams(path: str, zero: float, odd: list[str]) -> list[Stream]:
         sentences, sampling = sampling_odd(times[order])
         odd += [f"{kind}: {sentence}" for sentence in sentences]
         facts: dict[str, Any] = {
-            "codec": f"{parser.camera} {parser.model or ''}".strip(), "unit": found, "axes": "normalised by telemetry-parser",
+            "codec": f"{parser.camera} {parser.model or ''}".strip(), "unit": found, "axes": "by telemetry-parser",
             "unit_from": "telemetry-parser", **sampling,
         }  # fmt: skip
         if scale != 1.0:

@@ -123,7 +123,9 @@ def _mostly_numeric(cells: Sequence[str]) -> bool:
     return bool(present) and any(_kind(c) for c in present) and sum(map(bool, map(_kind, present))) * 2 >= len(present)
 
 
-def _names(before: list[int], fields: dict[int, list[str]]) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:
+def _names(
+    before: list[int], fields: dict[int, list[str]]
+) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:
     if not before:
         return None, None
     last = [cell.strip("[]() ") for cell in fields[before[-1]]]
@@ -159,7 +161,9 @@ def sample_of(cells: Sequence[str]) -> Sample:
         for cell in cells:
             bare = re.sub(r" ?(Z|[+-]\d\d:?(\d\d)?)$", "", cell) if "T" in cell or " " in cell else cell
             try:
-                stamp = np.datetime64(bare.replace(",", "."), "ns") if cell not in ABSENT else np.datetime64("NaT", "ns")
+                stamp = (
+                    np.datetime64(bare.replace(",", "."), "ns") if cell not in ABSENT else np.datetime64("NaT", "ns")
+                )
             except ValueError:
                 stamp = np.datetime64("NaT", "ns")
             days.append(np.nan if np.isnat(stamp) else float(stamp.astype(np.int64)) / 1e9)

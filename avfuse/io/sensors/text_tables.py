@@ -20,7 +20,7 @@ from avfuse.errors import ReadError
 from avfuse.io.sensors.assembling import recording_of, rows_to_parts, stem_of
 from avfuse.io.sensors.channels import Group, group_columns, group_unnamed
 from avfuse.io.sensors.columns import Collected, check_rate
-from avfuse.io.sensors.headers import TIME_SCALE, parse_header, unit_named
+from avfuse.io.sensors.headers import TIME_SCALE, parse_header
 from avfuse.io.sensors.needed import needed
 from avfuse.io.sensors.text_layout import ABSENT, Layout, find_layout, is_text_column, sample_of
 from avfuse.io.sensors.times import TimeColumn, choose_time

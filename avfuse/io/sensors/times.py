@@ -352,7 +352,9 @@ def sampling_odd(times: NDArray[np.float64], *, events: bool = False) -> tuple[l
         time, length = max(gaps, key=lambda gap: gap[1])
         places = "one place" if len(gaps) == 1 else f"{len(gaps)} places"
         lost = round(sum(g for _, g in gaps) / step)
-        odd.append(f"{length * 1e3:.1f} ms missing at {time:.3f} s (the longest; {places}, about {lost} samples in all)")
+        odd.append(
+            f"{length * 1e3:.1f} ms missing at {time:.3f} s (the longest; {places}, about {lost} samples in all)"
+        )
         facts["gaps"] = gaps
     if uneven > 0.05:
         low, high = np.percentile(positive, [1, 99])

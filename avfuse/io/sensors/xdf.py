@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,7 @@ def read_xdf(path: str) -> Recording:
 def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
     info = stream["info"]
     name, kind = _first(info, "name") or "", _first(info, "type") or ""
-    facts = {
+    facts: dict[str, Any] = {
         "stream_name": name, "stream_type": kind, "stream_id": int(info["stream_id"]),
         "nominal_rate": float(_first(info, "nominal_srate") or 0.0), "clock_offsets": len(stream["clock_times"]),
     }  # fmt: skip
@@ -105,10 +105,8 @@ def _ordered(
 def _labels(info: Mapping[str, Any], width: int) -> tuple[list[str], list[str | None]]:
     """Names and units of channels, where the stream's description has them for every channel."""
     channels: list[Any] = []
-    try:
+    with suppress(KeyError, IndexError, TypeError):
         channels = list(info["desc"][0]["channels"][0]["channel"])
-    except (KeyError, IndexError, TypeError):
-        pass
     names = [_first(c, "label") for c in channels if isinstance(c, Mapping)]
     if len(names) != width or not all(names):
         return [str(k + 1) for k in range(width)], [None] * width
