@@ -174,49 +174,58 @@ def _units(payload: bytes, size: int, count: int) -> tuple[str, ...]:
 
 
 def place(track: Track) -> tuple[NDArray[np.float64], list[str], dict[str, Any]]:
-    """Times `(n,)` of all samples of a track, in the container's seconds; what is odd; facts (`interval`, `gaps`).
+    """Times `(n,)` of all samples of a track, in the container's seconds; what is odd; facts.
 
-    The line is fitted with weights that are bounded (Huber's), around the median of the slopes between packets.
+    facts: `interval` (seconds, None where one packet alone does not tell it), `gaps`, and `off_line`: the most by which
+    a packet's start leaves the line, which is how well the file can tell when its first sample was.
     """
     portions = track.portions
     counts = np.array([len(p.values) for p in portions])
-    before = np.concatenate([[0], np.cumsum(counts)])
     starts = np.array([p.start for p in portions])
-    odd: list[str] = []
-    total = portions[-1].total
-    lost_by_total = None
-    if total is not None and portions[0].total is not None:
-        expected = total - (portions[0].total - counts[0])
-        if expected > before[-1]:
-            lost_by_total = int(expected - before[-1])
-            odd.append(f"the camera counted {expected} samples, the file holds {before[-1]}")
-    # The last portion's start counts, its length does not: pairs of starts, and the samples in between.
-    between, gone = np.diff(starts), counts[:-1]
+    before = _counted_before(portions, counts)
+    between, gone = np.diff(starts), np.diff(before)
     usable = (between > 0) & (gone > 0)
     if not usable.any():
-        return starts[0] + np.zeros(before[-1]), odd, {"interval": None}
+        return starts[0] + np.zeros(int(counts.sum())), [], {"interval": None}
+    # The last portion's start counts, its length does not: from start to start, and the samples in between.
     interval = float(np.median(between[usable] / gone[usable]))
-    runs = _runs(starts, before[:-1], interval)
-    interval = _slope(starts, before[:-1], runs, interval)
-    times = np.empty(before[-1])
-    gaps: list[tuple[float, float]] = []
-    end = None
+    runs = _runs(starts, before, interval)
+    interval = _slope(starts, before, runs, interval)
+    times, off = [], 0.0
     for first, last in runs:
-        base = before[first]
-        origin = float(_center(starts[first:last] - (before[first:last] - base) * interval))
-        span = slice(base, before[last])
-        times[span] = origin + np.arange(before[last] - base) * interval
-        if end is not None and origin - end > 0:
-            gaps.append((end, origin - end))
-        elif end is not None:
-            odd.append(f"its packets overlap by {(end - origin) * 1e3:.0f} ms at {end:.3f} s")
-            times[span] = np.maximum(times[span], end)
-        end = float(times[before[last] - 1] + interval) if before[last] > base else origin
-    facts: dict[str, Any] = {"interval": interval, "lost": lost_by_total}
-    if gaps:
-        odd.append(f"{sum(g for _, g in gaps) * 1e3:.0f} ms of it are missing, at {len(gaps)} places")
+        residual = starts[first:last] - before[first:last] * interval
+        origin = _center(residual)
+        # The first portion begins when the sensor does, the last one ends with the clip: neither has to be full.
+        off = max(off, float(np.abs(residual - origin).max()))
+        times += [origin + (before[k] + np.arange(counts[k])) * interval for k in range(first, last)]
+    placed = np.concatenate(times)
+    steps = np.diff(placed)
+    odd: list[str] = []
+    facts: dict[str, Any] = {"interval": interval, "off_line": off}
+    long = np.flatnonzero(steps > 2.5 * interval)
+    if long.size:
+        gaps = [(float(placed[k] + interval), float(steps[k] - interval)) for k in long]
+        lost = round(sum(length for _, length in gaps) / interval)
+        time, length = max(gaps, key=lambda gap: gap[1])
+        odd.append(f"{length * 1e3:.0f} ms missing at {time:.3f} s (the longest of {len(gaps)}; {lost} samples in all)")
         facts["gaps"] = gaps
-    return times, odd, facts
+    backward = np.flatnonzero(steps < 0)
+    if backward.size:
+        odd.append(f"its packets overlap at {placed[backward[0]]:.3f} s; the times of what follows are set after it")
+        placed = np.maximum.accumulate(placed)
+    return placed, odd, facts
+
+
+def _counted_before(portions: list[Portion], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Samples before each portion: by the camera's own count where it is whole, since that knows of lost packets."""
+    held = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    totals = [p.total for p in portions]
+    if any(total is None for total in totals):
+        return held
+    counted = np.array(totals, np.int64) - counts
+    if np.all(np.diff(counted) >= counts[:-1]) and counted[0] >= 0:
+        return counted - counted[0]
+    return held
 
 
 def _runs(starts: NDArray[np.float64], before: NDArray[np.int64], interval: float) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ _MARKS = (
     b"djmd",
 )
 _ENDS = 1 << 16
-_FAULT = 0.25  # of the video's length by which telemetry may be longer or shorter before it is told
+_NEVER = 48  # FFmpeg's AVDISCARD_ALL
 
 
 def with_telemetry(recording: Recording) -> Recording:
@@ -70,6 +70,10 @@ def _gpmf_tracks(path: str, index: int, odd: list[str]) -> dict[tuple[str, str],
     broken, end, whole = 0, None, True
     with opened(path) as container:
         stream = container.streams[index]
+        for other in container.streams:
+            # Passed over by the demuxer: pictures of hours need not be read from the disk for it.
+            if other.index != index and hasattr(other, "discard"):
+                other.discard = _NEVER
         stated = float(stream.duration * stream.time_base) if stream.duration else None
         first = True
         try:
@@ -89,7 +93,7 @@ def _gpmf_tracks(path: str, index: int, odd: list[str]) -> dict[tuple[str, str],
         except av.error.FFmpegError:
             whole = False
         if broken:
-            odd.append(f"telemetry: {broken} packets are damaged and left out")
+            odd.append(f"telemetry: {broken} of its packets could not be parsed; left out")
         if stated is not None and end is not None and (stated - end > 0.5 or not whole):
             odd.append(f"telemetry cut short: the container says {stated:.1f} s, {end:.1f} s of it are there")
         elif first and stream.metadata.get("handler_name", "").strip().endswith("MET"):
