@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,7 +224,7 @@ def _mcap(path: str, odd: list[str], skipped: dict[str, str]) -> Iterator[Messag
                     continue
                 count += 1
                 yield channel.topic, schema.name if schema else "json", message.log_time, decoded
-        except (McapError, EOFError, ValueError, OSError) as error:
+        except (McapError, EOFError, ValueError, OSError, struct.error) as error:
             if count == 0:
                 raise ReadError(
                     f"{path}: no whole MCAP file ({type(error).__name__}); expected one that was closed properly, "

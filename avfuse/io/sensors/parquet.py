@@ -137,7 +137,10 @@ def _sample(column: Any) -> Sample:
 
     if _is_date(column.type):
         stamps = pc.cast(column, pa.timestamp("ns", getattr(column.type, "tz", None)), safe=False)
-        numbers = np.array(pc.cast(pc.cast(stamps, pa.int64()), pa.float64()).to_numpy(zero_copy_only=False)) / 1e9
+        numbers = (
+            np.array(pc.cast(pc.cast(stamps, pa.int64()), pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+            / 1e9
+        )
         return Sample(numbers, whole=False, dates=True)
     if _is_text(column.type):
         cells = [c for c in column.to_pylist() if c]

@@ -65,10 +65,10 @@ def find_layout(path: str, head: bytes, whole: bool) -> Layout:
     fields = {k: _split(lines[k], delimiter) for k in data}
     fitting = [k for k in data if len(fields[k]) == count]
     numeric = [k for k in fitting if any(_kind(cell) for cell in fields[k])]
-    if not numeric:
+    first = next((k for k in numeric if _mostly_numeric(fields[k])), None)
+    if first is None:
         raise ReadError(f"{path}: a header and no rows of numbers; expected a table of times and values")
     # The first row from which most that fit are numeric; what stands before is header, units and remarks.
-    first = next(k for k in numeric if _mostly_numeric(fields[k]))
     before = [k for k in fitting if k < first]
     names, units = _names(before, fields)
     if names is None:
