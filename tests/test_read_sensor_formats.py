@@ -333,7 +333,7 @@ def test_bad_bags(tmp_path, capsys):
     (tmp_path / "b.bag").write_bytes(bag.read_bytes()[:20000])
     refused(tmp_path / "b.bag", capsys, "no whole ROS bag")
     whole = write_mcap(tmp_path / "a.mcap")
-    (tmp_path / "b.mcap").write_bytes(whole[:500])
+    (tmp_path / "b.mcap").write_bytes(whole[:150])
     refused(tmp_path / "b.mcap", capsys, "no whole MCAP file|no messages")
     (tmp_path / "c.db3").write_bytes(b"SQLite format 3\0" + bytes(200))
     refused(tmp_path / "c.db3", capsys, "no whole ROS bag")

@@ -77,11 +77,9 @@ def read_arrays(
 
 def _loaded(path: str) -> Array | dict[str, Array]:
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {name: found[name] for name in found.files}
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise ReadError(f"{path}: holds pickled objects, which can run code; expected plain arrays") from error

@@ -6,8 +6,9 @@ count; a DEVC holds STRMs, each with its scale (SCAL), unit (SIUN), name (STNM),
 Timing. A packet says when it starts and how long it lasts, about a second; how many samples it holds varies, and the
 last one of a clip declares its full length with what little was recorded. So samples are not spread over the lengths
 of packets. Instead one line is laid through (samples before the packet, start of the packet): its slope is the true
-sampling interval, and every sample lies on it. Where the starts step away from it and stay away, samples were lost
-and a new line of the same slope begins.
+sampling interval, and every sample lies on it. The first packet's start is left out: a sensor may begin after it, and
+the end of its samples, where the second packet starts, says when. Where the starts step away from the line and stay
+away, samples were lost and a new line of the same slope begins.
 """
 
 from __future__ import annotations
@@ -193,9 +194,9 @@ def place(track: Track) -> tuple[NDArray[np.float64], list[str], dict[str, Any]]
     interval = _slope(starts, before, runs, interval)
     times, off = [], 0.0
     for first, last in runs:
-        residual = starts[first:last] - before[first:last] * interval
+        some = slice(_telling(first, last), last)
+        residual = starts[some] - before[some] * interval
         origin = _center(residual)
-        # The first portion begins when the sensor does, the last one ends with the clip: neither has to be full.
         off = max(off, float(np.abs(residual - origin).max()))
         times += [origin + (before[k] + np.arange(counts[k])) * interval for k in range(first, last)]
     placed = np.concatenate(times)
@@ -232,14 +233,20 @@ def _runs(starts: NDArray[np.float64], before: NDArray[np.int64], interval: floa
     """(first, end) of portions that lie on one line: where the residual steps by more than uneven portions explain."""
     residual = starts - before * interval
     tolerance = max(_LOST * interval, _LATE)
-    runs, first = [], 0
-    for k in range(1, len(starts)):
+    runs, first = [], _telling(0, len(starts))
+    for k in range(first + 1, len(starts)):
         here = float(np.median(residual[first:k]))
         ahead = residual[k : k + 2]
         if np.all(np.abs(ahead - here) > tolerance) and (len(ahead) > 1 or abs(ahead[0] - here) > 2 * tolerance):
             runs.append((first, k))
             first = k
-    return [*runs, (first, len(starts))]
+    runs.append((first, len(starts)))
+    return [(0, runs[0][1]), *runs[1:]]
+
+
+def _telling(first: int, last: int) -> int:
+    """The first portion whose start tells when its samples were; of two or fewer each has to."""
+    return 1 if first == 0 and last > 2 else first
 
 
 def _slope(
@@ -251,7 +258,8 @@ def _slope(
     for _ in range(20):
         top = bottom = 0.0
         for first, last in runs:
-            y, x = starts[first:last], before[first:last].astype(np.float64)
+            some = slice(_telling(first, last), last)
+            y, x = starts[some], before[some].astype(np.float64)
             residual = y - x * interval
             scale = max(1.4826 * float(np.median(np.abs(residual - np.median(residual)))), 1e-6)
             weight = np.minimum(1.0, 1.345 * scale / np.maximum(np.abs(residual - np.median(residual)), 1e-12))
