@@ -102,15 +102,17 @@ def test_packets_that_are_lost_leave_a_gap_and_move_nothing():
 
 @pytest.mark.parametrize("lost", [60, 400])
 def test_samples_that_nobody_counted_begin_a_new_line(lost):
-    times = np.arange(4000) / RATE
-    keep = np.r_[0:2000, 2000 + lost : 4000]
+    times = np.arange(24000) / RATE
+    keep = np.r_[0:9000, 9000 + lost : 24000]
     track = Track("GYRO", "Camera")
     for k in range(int(times[-1]) + 1):
         count = int(np.count_nonzero((times[keep] >= k) & (times[keep] < k + 1)))
         if count:
             track.portions.append(Portion(float(k), np.zeros((count, 3)), None))
     placed, _, facts = place(track)
-    assert np.abs(placed - times[keep])[2500:].max() < 0.02
+    # Where in its packet the loss was nobody can tell.
+    far = np.abs(times[keep] - times[9000]) > 2.2
+    assert np.abs(placed - times[keep])[far].max() < 0.01
     assert abs(facts["interval"] * RATE - 1) < 2e-3
 
 

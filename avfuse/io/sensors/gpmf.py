@@ -31,7 +31,9 @@ _DTYPES: Final = {
 _FIXED_POINT: Final = {"q": 2.0**-16, "Q": 2.0**-32}
 _MOST_DEPTH = 8
 _LOST = 3.0  # samples by which a packet's start may leave the line before samples are called lost
-_LATE = 0.05  # seconds of it, for slow sensors whose samples come in uneven portions
+_APART = 10  # packets over which a first slope is taken
+_NEAR = 5  # packets whose starts tell where the next one should be
+_LATE = 0.08  # seconds of it, for slow sensors whose samples come in uneven portions
 # Key -> kind, channels. What is not here comes as `other`.
 _KINDS: Final[dict[str, tuple[Kind, tuple[str, ...]]]] = {
     "GYRO": ("rotation_rate", ("x", "y", "z")),
@@ -184,13 +186,14 @@ def place(track: Track) -> tuple[NDArray[np.float64], list[str], dict[str, Any]]
     counts = np.array([len(p.values) for p in portions])
     starts = np.array([p.start for p in portions])
     before = _counted_before(portions, counts)
-    between, gone = np.diff(starts), np.diff(before)
-    usable = (between > 0) & (gone > 0)
-    if not usable.any():
+    interval = _rough_interval(starts, before)
+    if interval is None:
         return starts[0] + np.zeros(int(counts.sum())), [], {"interval": None}
-    # The last portion's start counts, its length does not: from start to start, and the samples in between.
-    interval = float(np.median(between[usable] / gone[usable]))
-    runs = _runs(starts, before, interval)
+    # Buffers are handed over when they are full, so packets hold some more or less: that moves no start.
+    # The two that hold least may be short because samples were lost.
+    inner = np.sort(counts[1:-1])[2:]
+    burst = float(np.ptp(inner)) if inner.size > 2 else 0.0
+    runs = _runs(starts, before, interval, max(_LOST * interval, _LATE, 2 * burst * interval))
     interval = _slope(starts, before, runs, interval)
     times, off = [], 0.0
     for first, last in runs:
@@ -229,13 +232,26 @@ def _counted_before(portions: list[Portion], counts: NDArray[np.int64]) -> NDArr
     return held
 
 
-def _runs(starts: NDArray[np.float64], before: NDArray[np.int64], interval: float) -> list[tuple[int, int]]:
-    """(first, end) of portions that lie on one line: where the residual steps by more than uneven portions explain."""
+def _rough_interval(starts: NDArray[np.float64], before: NDArray[np.int64]) -> float | None:
+    """Median of the slopes over several packets: a few that are damaged do not move it. None where nothing tells."""
+    apart = max(1, min(_APART, (len(starts) - 1) // 2))
+    gone = before[apart:] - before[:-apart]
+    between = starts[apart:] - starts[:-apart]
+    usable = (between > 0) & (gone > 0)
+    if usable[1:].any():
+        usable[0] = False  # the first packet may be short
+    return float(np.median(between[usable] / gone[usable])) if usable.any() else None
+
+
+def _runs(
+    starts: NDArray[np.float64], before: NDArray[np.int64], interval: float, tolerance: float
+) -> list[tuple[int, int]]:
+    """(first, end) of portions that lie on one line: where the residual steps by more than `tolerance` and stays."""
     residual = starts - before * interval
-    tolerance = max(_LOST * interval, _LATE)
     runs, first = [], _telling(0, len(starts))
     for k in range(first + 1, len(starts)):
-        here = float(np.median(residual[first:k]))
+        # Of the last few: the interval is still a rough one, and its error adds up.
+        here = float(np.median(residual[max(first, k - _NEAR) : k]))
         ahead = residual[k : k + 2]
         if np.all(np.abs(ahead - here) > tolerance) and (len(ahead) > 1 or abs(ahead[0] - here) > 2 * tolerance):
             runs.append((first, k))
