@@ -347,7 +347,8 @@ def test_bad_bags(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "what"), [("a.xdf", "pyxdf", "XDF"), ("a.mcap", "mcap.reader", "MCAP"), ("a.bag", "rosbags.highlevel", "ROS bags")]
+    ("name", "module", "what"),
+    [("a.xdf", "pyxdf", "XDF"), ("a.mcap", "mcap.reader", "MCAP"), ("a.bag", "rosbags.highlevel", "ROS bags")],
 )  # fmt: skip
 def test_missing_libraries_name_the_extra(tmp_path, monkeypatch, name, module, what):
     import sys

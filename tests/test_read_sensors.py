@@ -180,7 +180,7 @@ def test_two_columns_of_time_that_disagree_are_refused_until_one_is_named(tmp_pa
 @pytest.mark.parametrize("step", [1, 500, 1000])
 def test_a_unit_that_nothing_tells_is_asked_for(tmp_path, step):
     path = write(tmp_path / "a.csv", "t,a\n" + rows(np.arange(100) * step, range(100)))
-    with pytest.raises(ReadError, match="its unit is not stated.*give time_unit="):
+    with pytest.raises(ReadError, match=r"its unit is not stated.*give time_unit="):
         read(path)
     assert read(path, time_unit="ms")["other"].times[-1] == pytest.approx(99 * step / 1e3)
 
@@ -203,7 +203,7 @@ def test_a_stated_unit_that_cannot_be_is_refused(tmp_path):
 
 def test_a_table_without_times_needs_a_rate(tmp_path):
     path = write(tmp_path / "a.csv", "a,b\n" + rows(*noise(100, 2).T))
-    with pytest.raises(ReadError, match="no column looks like time among 'a', 'b'.*rate="):
+    with pytest.raises(ReadError, match=r"no column looks like time among 'a', 'b'.*rate="):
         read(path)
     recording = read(path, rate=250.0)
     np.testing.assert_allclose(recording["other"].times, np.arange(100) / 250)
@@ -408,7 +408,7 @@ def test_rows_that_come_late_are_sorted(lateness):
 
 def test_a_column_that_runs_back_all_over_is_no_time(tmp_path):
     path = write(tmp_path / "a.csv", "time_ms,a\n" + rows(np.random.default_rng(0).integers(0, 10**6, 300), range(300)))
-    with pytest.raises(ReadError, match="runs backwards at .* of 300 rows"):
+    with pytest.raises(ReadError, match=r"runs backwards at .* of 300 rows"):
         read(path)
 
 
@@ -462,7 +462,8 @@ def _bad(tmp_path: Path) -> dict[str, Path]:
     garbage = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8).tobytes()
     files = {
         "garbage": garbage, "prose": b"Dear reader,\nthis is no table at all.\nYours\n", "header": b"time,a,b\n",
-        "empty": b"", "utf16": "time,a\n0,1\n0.01,2\n".encode("utf-16"), "blank": b"\n\n\n", "one": b"time\n0.01\n0.02\n",
+        "empty": b"",
+        "utf16": "time,a\n0,1\n0.01,2\n".encode("utf-16"), "blank": b"\n\n\n", "one": b"time\n0.01\n0.02\n",
         "gzip": gzip.compress(b"time,a\n0.01,1\n")[:12], "dates": b"time,a\n01/02/2024 10:00,1\n01/02/2024 10:01,2\n",
         "notime": b"a,b\n1,5\n2,3\n1,7\n", "json": b'{"a": [1, 2, 3]}\n',
     }  # fmt: skip

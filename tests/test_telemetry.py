@@ -244,7 +244,7 @@ def test_media_without_telemetry_are_as_they_were(shared):
 def test_another_makers_telemetry_comes_through_telemetry_parser(shared, tmp_path, monkeypatch):
     # No such file is at hand: a GoPro's own, with the parser of GPMF switched off.
     pytest.importorskip("telemetry_parser")
-    import avfuse.io.sensors.telemetry as telemetry
+    from avfuse.io.sensors import telemetry
 
     ours = read(shared / "motion" / "karma.mp4")["rotation_rate"]
     monkeypatch.setattr(telemetry, "_gpmf_streams", lambda path, zero, odd: [])

@@ -226,9 +226,9 @@ def _counted_before(portions: list[Portion], counts: NDArray[np.int64]) -> NDArr
     totals = [p.total for p in portions]
     if any(total is None for total in totals):
         return held
-    counted = np.array(totals, np.int64) - counts
+    counted: NDArray[np.int64] = np.array(totals, np.int64) - counts
     if np.all(np.diff(counted) >= counts[:-1]) and counted[0] >= 0:
-        return counted - counted[0]
+        held = counted - counted[0]
     return held
 
 

@@ -74,7 +74,8 @@ class Header:
 
 def unit_named(text: str) -> str | None:
     """The unit that is spelt `text`; None where it is none that avfuse knows."""
-    spelt = text.strip().lower().replace(" ", "").replace("^", "").replace("·", "").replace("*", "")
+    spelt = text.strip().lower().replace(" ", "").replace("^", "").replace("·", "")
+    spelt = "".join(c for c in spelt if c not in "*()[]")
     return UNITS.get(spelt)
 
 

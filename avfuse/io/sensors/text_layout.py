@@ -128,9 +128,10 @@ def _names(
 ) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None]:
     if not before:
         return None, None
-    last = [cell.strip("[]() ") for cell in fields[before[-1]]]
-    if len(before) > 1 and sum(unit_named(cell) is not None for cell in last) * 2 >= len([c for c in last if c]) > 0:
-        # Names may stand on the row above: then this one has their units.
+    last = fields[before[-1]]
+    known = sum(unit_named(cell) is not None for cell in last)
+    if len(before) > 1 and known and known * 2 >= len([cell for cell in last if cell]):
+        # Names stand on the row above: this one has their units.
         return tuple(fields[before[-2]]), tuple(unit_named(cell) or cell or None for cell in last)
     return tuple(fields[before[-1]]), None
 

@@ -41,7 +41,7 @@ def read_text_table(
     """
     needed("pyarrow.csv", path, "tables")
     odd: list[str] = []
-    with _text(path, odd) as file:
+    with _text(path) as file:
         head = _filled(file, _HEAD)
         layout = find_layout(path, head, len(head) < _HEAD)
         named = layout.names is not None
@@ -57,7 +57,11 @@ def read_text_table(
                 path, headers, samples, named=named, time_column=time_column, time_unit=time_unit
             )  # fmt: skip
         skipped = {time.index, *(names.index(n) for n in time.others)} if time is not None else set()
-        values = [k for k in range(layout.columns) if k not in skipped]
+        # A delimiter at the end of every row makes a column without name and values.
+        bare = {
+            k for k in range(layout.columns) if named and not (layout.names or ())[k] and _is_void(layout.column(k))
+        }
+        values = [k for k in range(layout.columns) if k not in skipped | bare]
         words = {k for k in values if is_text_column(layout.column(k)) or (samples[k].dates)}
         numeric = [k for k in values if k not in words]
         if named:
@@ -221,7 +225,11 @@ class _Reader:
         return numbers_written(text, self.time.unit, "," if self.layout.comma else ".")
 
 
-def _text(path: str, odd: list[str]) -> Any:
+def _is_void(cells: Sequence[str]) -> bool:
+    return all(cell in ABSENT for cell in cells)
+
+
+def _text(path: str) -> Any:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else open(path, "rb")

@@ -114,6 +114,13 @@ def choose_time(
         index = _find(path, headers, time_column)
         return _with_unit(path, headers[index], samples[index], index, time_unit, "time_column was given")
     candidates = _candidates(headers, samples, named)
+    if not candidates and named:
+        for header in headers:
+            if header.is_time:
+                raise ReadError(
+                    f"{path}: column {header.name!r} holds neither numbers nor ISO dates such as "
+                    "2026-01-31T12:00:00.5Z; give another time_column=, or rate= where rows are evenly sampled"
+                )
     if not candidates:
         names = ", ".join(repr(h.name) for h in headers[:12]) + (", ..." if len(headers) > 12 else "")
         raise ReadError(
@@ -146,15 +153,16 @@ def _candidates(headers: Sequence[Header], samples: Sequence[Sample], named: boo
         by_name = [k for k in usable if headers[k].is_time]
         if by_name:
             return by_name
+        if any(h.is_time for h in headers):
+            return []  # told by what it holds instead
     dates = [k for k in usable if samples[k].dates]
     if dates:
         return dates
     unix = [k for k in usable if samples[k].unix_unit() and (samples[k].rises or samples[k].even_sorted)]
     if unix and not named:
         return unix
-    rising = [k for k in usable if samples[k].rises and samples[k].even]
-    # A row number runs evenly too.
-    return [k for k in rising if not samples[k].is_counter] or rising
+    # A row number runs evenly too, and tells no time.
+    return [k for k in usable if samples[k].rises and samples[k].even and not samples[k].is_counter]
 
 
 def _among(

@@ -1,0 +1,35 @@
+"""Read one file once and say how long that took, imports left out: `pyarrow`, `pyxdf` or `avfuse` FILE."""
+
+import json
+import sys
+import time
+
+reader, path = sys.argv[1:]
+if reader == "pyarrow":
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    began = time.perf_counter()
+    table = pyarrow.parquet.read_table(path) if path.endswith(".parquet") else pyarrow.csv.read_csv(path)
+    told = {"rows": table.num_rows}
+elif reader == "pyxdf":
+    import pyxdf
+
+    began = time.perf_counter()
+    streams, _ = pyxdf.load_xdf(path)
+    told = {s["info"]["name"][0]: [s["time_stamps"][0], s["time_stamps"][-1]] for s in streams}
+else:
+    import avfuse
+    import pyarrow.csv
+    import pyarrow.parquet
+    import pyxdf  # noqa: F401
+
+    avfuse.read  # noqa: B018  (imports what reading needs)
+    began = time.perf_counter()
+    recording = avfuse.read(path)
+    if path.endswith(".xdf"):
+        start = recording.start / 1e9
+        told = {s.facts["stream_name"]: [s.times[0] + start, s.times[-1] + start] for s in recording.streams}
+    else:
+        told = {"rows": len(recording.streams[0].times)}
+print(json.dumps({"seconds": time.perf_counter() - began, **told}))
