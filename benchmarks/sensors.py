@@ -100,10 +100,10 @@ def _row(path: Path, found: dict[str, list[tuple[dict[str, Any], Ran]]]) -> tupl
     medians = {reader: statistics.median(told["seconds"] for told, _ in runs) for reader, runs in found.items()}
     peaks = {reader: max(ran.peak_mb for _, ran in runs) for reader, runs in found.items()}
     peer = next(iter(found))
-    rows = [
-        [path.suffix[1:], reader, f"{medians[reader]:.2f}", f"{medians[reader] / medians[peer]:.2f}", f"{peaks[reader]:.0f}"]
-        for reader in found
-    ]  # fmt: skip
+    rows = []
+    for reader, median in medians.items():
+        ratio = f"{median / medians[peer]:.2f}"
+        rows.append([path.suffix[1:], reader, f"{median:.2f}", ratio, f"{peaks[reader]:.0f}"])
     return rows, medians["avfuse"] / medians[peer], peaks["avfuse"]
 
 

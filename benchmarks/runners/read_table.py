@@ -19,12 +19,15 @@ elif reader == "pyxdf":
     streams, _ = pyxdf.load_xdf(path)
     told = {s["info"]["name"][0]: [s["time_stamps"][0], s["time_stamps"][-1]] for s in streams}
 else:
-    import avfuse
-    import pyarrow.csv
-    import pyarrow.parquet
-    import pyxdf  # noqa: F401
+    from importlib import import_module
 
-    avfuse.read  # noqa: B018  (imports what reading needs)
+    import avfuse
+
+    # What reading imports when it is first asked for.
+    for module in ("pyarrow.csv", "pyarrow.compute", "pyarrow.parquet", "pyxdf", "avfuse.io"):
+        import_module(module)
+    for module in ("text_tables", "written_times", "parquet", "xdf"):
+        import_module(f"avfuse.io.sensors.{module}")
     began = time.perf_counter()
     recording = avfuse.read(path)
     if path.endswith(".xdf"):
