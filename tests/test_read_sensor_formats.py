@@ -205,6 +205,21 @@ def test_xdf_is_on_the_clock_that_pyxdf_finds(tmp_path):
     assert recording["text"].times == pytest.approx([0.1, 7.0], abs=1e-3)
 
 
+def test_samples_that_an_xdf_lost_leave_a_gap_and_late_packets_none(tmp_path):
+    pytest.importorskip("pyxdf")
+    keep = np.r_[0:800, 860:2000]
+    true = 5000 + keep / 100
+    late = np.random.default_rng(1).uniform(0, 4e-3, keep.size)
+    late[300:305] += 0.08  # a packet that came late is none that was lost
+    stream = lab()[0] | {"times": true + late, "rows": noise(keep.size, 2), "offsets": [(t, 0.0) for t in true[::300]]}
+    xdf(tmp_path / "a.xdf", [stream])
+    recording = read(tmp_path / "a.xdf")
+    times = recording["other"].times + recording.start / 1e9
+    assert np.abs(times - true - 2e-3).max() < 2e-3
+    assert recording["other"].facts["gaps"] == [(pytest.approx(8.0, abs=0.01), pytest.approx(0.6, abs=0.01))]
+    assert recording["other"].facts["jitter"] == pytest.approx(np.std(late), rel=0.1)
+
+
 @pytest.mark.parametrize("name", ["minimal", "empty_streams"])
 def test_real_xdf_agrees_with_pyxdf(shared, name):
     pyxdf = pytest.importorskip("pyxdf")

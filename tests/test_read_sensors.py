@@ -455,6 +455,50 @@ def test_blocks_are_joined_without_a_seam(tmp_path, monkeypatch):
     assert len(pieces["text"].values) == 20000
 
 
+def test_single_columns_that_come_in_turn_are_streams_of_their_own(tmp_path):
+    k = np.arange(600)
+    skin = [f"{v}" if i % 4 == 0 else "" for i, v in enumerate(noise(600)[:, 0])]
+    pulse = ["" if i % 4 == 0 else f"{v}" for i, v in enumerate(noise(600)[:, 1])]
+    recording = read(write(tmp_path / "a.csv", "time,EDA,BVP\n" + rows([f"{i / 100:.2f}" for i in k], skin, pulse)))
+    assert [s.channels for s in recording.streams] == [("EDA",), ("BVP",)]
+    assert [len(s.times) for s in recording.streams] == [150, 450]
+    np.testing.assert_allclose(recording["other"].times, k[::4] / 100, atol=1e-12)
+
+
+def test_equal_values_under_coarse_stamps_are_no_repeated_rows(tmp_path):
+    values = np.random.default_rng(0).integers(0, 3, 400)
+    text = "time_s,a\n" + rows([i // 10 for i in range(400)], values)
+    assert len(read(write(tmp_path / "a.csv", text))["other"].times) == 400
+
+
+def test_loggers_of_phones_and_labs(tmp_path):
+    k, still = range(200), noise(200) * 0.1 + [0, 0, 9.8]
+    shimmer = "sep=\t\nShimmer_Timestamp_Unix_CAL\tShimmer_Accel_LN_X_CAL\tShimmer_Accel_LN_Y_CAL\t"
+    shimmer += "Shimmer_Accel_LN_Z_CAL\nms\tm/(s^2)\tm/(s^2)\tm/(s^2)\n"
+    shimmer += rows([1.7e12 + i * 9.765625 for i in k], *still.T, delimiter="\t")
+    (stream,) = read(write(tmp_path / "shimmer.csv", shimmer)).streams
+    assert (stream.kind, stream.facts["unit"]) == ("acceleration", "m/s^2")
+    assert stream.facts["rate"] == pytest.approx(102.4, rel=1e-4)
+
+    phyphox = '"Time (s)","Acceleration x (m/s^2)","Acceleration y (m/s^2)","Acceleration z (m/s^2)"\n'
+    phyphox += rows([f"{i * 0.005:.9E}" for i in k], *[[f"{v:.9E}" for v in c] for c in still.T])
+    (stream,) = read(write(tmp_path / "phyphox.csv", phyphox)).streams
+    np.testing.assert_allclose(stream.values, still)
+    np.testing.assert_allclose(stream.times, np.arange(200) * 0.005, atol=1e-9)
+
+    openbci = "%OpenBCI Raw EXG Data\n%Sample Rate = 250 Hz\nSample Index, EXG Channel 0, Timestamp, Other\n"
+    openbci += rows([i % 256 for i in k], noise(200)[:, 0], [f"{1.7e9 + i * 0.004:.6f}" for i in k], k, delimiter=", ")
+    recording = read(write(tmp_path / "openbci.txt", openbci))
+    assert (recording.start, recording["other"].channels[1]) == (1_700_000_000 * 10**9, "EXG Channel 0")
+
+    betaflight = "loopIteration,time (us),gyroADC[0],gyroADC[1],gyroADC[2]\n"
+    betaflight += rows(k, [29_000_000 + 500 * i for i in k], *np.round(noise(200) * 60).astype(int).T)
+    assert read(write(tmp_path / "LOG1.csv", betaflight))["rotation_rate"].facts["unit"] == "deg/s"
+
+    trailing = "time,a,\n" + "".join(f"{i / 100:.2f},{i},\n" for i in k)
+    assert read(write(tmp_path / "trailing.csv", trailing))["other"].channels == ("a",)
+
+
 # Bad input: one line, exit code 2
 
 
@@ -465,7 +509,7 @@ def _bad(tmp_path: Path) -> dict[str, Path]:
         "empty": b"",
         "utf16": "time,a\n0,1\n0.01,2\n".encode("utf-16"), "blank": b"\n\n\n", "one": b"time\n0.01\n0.02\n",
         "gzip": gzip.compress(b"time,a\n0.01,1\n")[:12], "dates": b"time,a\n01/02/2024 10:00,1\n01/02/2024 10:01,2\n",
-        "notime": b"a,b\n1,5\n2,3\n1,7\n", "json": b'{"a": [1, 2, 3]}\n',
+        "clock": b"time,a\n12:00:00.1,1\n12:00:00.2,2\n", "notime": b"a,b\n1,5\n2,3\n1,7\n", "json": b'{"a": [1, 2, 3]}\n',
     }  # fmt: skip
     made = {}
     for name, data in files.items():
@@ -477,7 +521,7 @@ def _bad(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-BAD = ("garbage", "prose", "header", "empty", "utf16", "blank", "one", "gzip", "dates", "notime", "json", "folder",
+BAD = ("clock", "garbage", "prose", "header", "empty", "utf16", "blank", "one", "gzip", "dates", "notime", "json", "folder",
        "absent")  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from avfuse.stream import Array, Recording, Stream
 
 Floats = NDArray[np.float64]
 _INTERLEAVED = 0.1  # missing runs, of the rows present, above which a table's rows belong to several sensors in turn
+_WRITTEN_TWICE = 0.9  # share of rows with their neighbour's stamp that must have its values, too
 
 
 @dataclass
@@ -52,9 +53,9 @@ def rows_to_parts(
         keep = np.flatnonzero(~again)
         stamps = stamps[keep]
         arrays = [_taken(a, keep) for a in arrays]
-    missing = [_missing(a) for a in arrays]
     parts = []
-    for group, array, gone in zip(groups, arrays, missing, strict=True):
+    for group, array in _by_presence(groups, arrays):
+        gone = _missing(array)
         part = Part(group, array, stamps)
         absent = int(np.count_nonzero(gone)) if gone is not None else 0
         if gone is not None and absent and (group.kind == "text" or _interleaved(gone)):
@@ -179,6 +180,31 @@ def _taken(values: Array, rows: NDArray[np.int64]) -> Array:
     return taken.T
 
 
+def _by_presence(groups: Sequence[Group], arrays: Sequence[Array]) -> Iterator[tuple[Group, Array]]:
+    """Groups and their values; columns of `other` that come in different rows, in turn, are sensors of their own."""
+    for group, values in zip(groups, arrays, strict=True):
+        if group.kind != "other" or values.shape[1] == 1 or np.isfinite(values.sum()):
+            yield group, values
+            continue
+        masks: list[NDArray[np.bool_]] = []
+        together: list[list[int]] = []
+        for k, column in enumerate(values.T):
+            gone = np.isnan(column)
+            for mask, members in zip(masks, together, strict=True):
+                if np.array_equal(mask, gone):
+                    members.append(k)
+                    break
+            else:
+                masks.append(gone)
+                together.append([k])
+        if len(masks) == 1 or not all(_interleaved(mask) or not mask.any() for mask in masks):
+            yield group, values
+            continue
+        for members in together:
+            columns, channels = tuple(group.columns[k] for k in members), tuple(group.channels[k] for k in members)
+            yield replace(group, columns=columns, channels=channels), values[:, members]
+
+
 def _missing(values: Array) -> NDArray[np.bool_] | None:
     """Rows that hold nothing at all; None where every row holds something."""
     if values.dtype.kind == "U":
@@ -201,7 +227,10 @@ def _interleaved(gone: NDArray[np.bool_]) -> bool:
 
 
 def _repeated(stamps: Stamps, arrays: Sequence[Array]) -> NDArray[np.bool_] | None:
-    """Rows that are wholly equal to the row before them, in the order of time; None where there are none."""
+    """Rows that are wholly equal to the row before them, in the order of time; None where there are none.
+
+    Where stamps are so coarse that several samples share one, equal values are no sign of a row written twice.
+    """
     same = np.flatnonzero(np.diff(stamps) == 0)
     if same.size == 0:
         return None
@@ -214,4 +243,4 @@ def _repeated(stamps: Stamps, arrays: Sequence[Array]) -> NDArray[np.bool_] | No
         equal &= alike.reshape(same.size, -1).all(axis=1)
     again = np.zeros(stamps.size, bool)
     again[same[equal] + 1] = True
-    return again if equal.any() else None
+    return again if float(equal.mean()) > _WRITTEN_TWICE else None

@@ -38,9 +38,23 @@ _LATE = 0.08  # seconds of it, for slow sensors whose samples come in uneven por
 _KINDS: Final[dict[str, tuple[Kind, tuple[str, ...]]]] = {
     "GYRO": ("rotation_rate", ("x", "y", "z")),
     "ACCL": ("acceleration", ("x", "y", "z")),
-    "CORI": ("orientation", ("qx", "qy", "qz", "qw")),
 }
-_OTHERS: Final = {"MAGN", "GRAV", "IORI", "GPS5", "GPS9", "ISOE", "ISOG", "SHUT", "WBAL", "ATTD", "SIMU", "TMPC"}
+# Quaternions (CORI, IORI) stay as they are stored: in which order that is, no document says for every camera.
+_OTHERS: Final = {
+    "MAGN",
+    "GRAV",
+    "CORI",
+    "IORI",
+    "GPS5",
+    "GPS9",
+    "ISOE",
+    "ISOG",
+    "SHUT",
+    "WBAL",
+    "ATTD",
+    "SIMU",
+    "TMPC",
+}
 _DIRECTIONS: Final = {"up/down": "z", "right/left": "x", "left/right": "x", "forward/back": "y", "front/back": "y"}
 
 

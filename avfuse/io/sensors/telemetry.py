@@ -129,8 +129,6 @@ def _gpmf_stream(track: Track, zero: float, numbers: dict[str, int], odd: list[s
         if unit.scale != 1.0:
             values = values * unit.scale
             facts["scale"] = unit.scale
-    elif kind == "orientation":
-        values = values[:, [1, 2, 3, 0]]  # stored as w x y z
     odd += [f"{name}: {sentence}" for sentence in found]
     matrix = track.facts.get("MTRX")
     if matrix is not None:

@@ -1,11 +1,13 @@
 """XDF (Lab Streaming Layer): streams of several computers on the recording computer's clock, through pyxdf.
 
-pyxdf lays a robust line through each stream's `clock_offset` records, which puts all stamps onto one clock, and
-spreads the stamps of evenly sampled streams along lines between breaks. How far that moved them is told.
+pyxdf lays a robust line through each stream's `clock_offset` records, which puts all stamps onto one clock. Stamps of
+an evenly sampled stream tell when its computer got hold of the samples: they are laid along a line by least squares, as
+pyxdf does it, but a line ends where samples were lost, however few, which pyxdf bridges up to a second.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avfuse.errors import ReadError
 from avfuse.io.sensors.assembling import Part, recording_of, rows_to_parts
@@ -24,6 +27,9 @@ from avfuse.io.sensors.times import to_nanoseconds
 from avfuse.stream import Recording
 
 _TAGS = {1, 2, 3, 4, 5, 6}
+_LOST = 0.5  # share of a long step that must last, for samples to be lost and not merely late
+_WINDOW = 0.5  # seconds before and after it that tell
+_MOST_JITTER = 0.5  # sampling intervals of it that are told
 _RATE = 0.01  # share by which the rate may miss the nominal one
 
 
@@ -39,7 +45,7 @@ def read_xdf(path: str) -> Recording:
         odd.append(f"cut short: its last {size - whole} bytes are part of a chunk; what is whole was read")
     with _quiet() as told:
         try:
-            streams, header = pyxdf.load_xdf(path)
+            streams, header = pyxdf.load_xdf(path, dejitter_timestamps=False)
         except Exception as error:  # pyxdf lets through whatever its parsing meets in damaged files
             what = f"{type(error).__name__}: {error}"
             raise ReadError(
@@ -70,14 +76,18 @@ def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
         return []
     if not facts["clock_offsets"]:
         odd.append(f"stream {name!r}: no clock_offset records; its own computer's stamps are taken as they are")
+    nominal = facts["nominal_rate"]
+    if nominal > 0 and times.size > 1 and np.isfinite(times).all():
+        times, moved = _evened(times, nominal)
+        facts |= {"dejittered": True, "jitter": moved}
+        effective = (times.size - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 0.0
+        if abs(effective / nominal - 1) > _RATE:
+            odd.append(f"stream {name!r} runs at {effective:.4g} Hz on average, and says {nominal:.4g} Hz")
+        if moved > _MOST_JITTER / nominal:
+            odd.append(f"stream {name!r}: stamps jitter by {moved * 1e3:.1f} ms about an even beat; laid onto it")
     stamps, valid = to_nanoseconds(times, "s")
     if not valid.all():
         odd.append(f"stream {name!r}: {int(np.count_nonzero(~valid))} stamps are not finite; left out")
-    nominal, effective = facts["nominal_rate"], float(info.get("effective_srate") or 0.0)
-    if nominal > 0:
-        facts["dejittered"] = True
-        if effective > 0 and abs(effective / nominal - 1) > _RATE:
-            odd.append(f"stream {name!r} runs at {effective:.4g} Hz, and says {nominal:.4g} Hz")
     series = stream["time_series"]
     if isinstance(series, list):
         rows = np.array(["\t".join(row) for row in series], dtype=np.str_)[valid]
@@ -88,6 +98,31 @@ def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
     headers = [replace(h, unit=u or h.unit) for h, u in zip(map(parse_header, labels), units, strict=True)]
     groups = group_columns(path, f"{name} {kind}", headers, range(values.shape[1]))
     return _ordered(path, groups, [values[:, list(g.columns)] for g in groups], stamps[valid], facts, odd, name)
+
+
+def _evened(times: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
+    """Times on one line between breaks, and the standard deviation (s) of what that moved.
+
+    A break is a step that lasts: where stamps after it lie later, against the count, than those before. A step that is
+    caught up is a packet that came late.
+    """
+    count = np.arange(times.size)
+    residual = times - count / rate
+    steps = np.diff(residual)
+    window = int(np.clip(_WINDOW * rate, 3, 500))
+    breaks = [0]
+    for k in np.flatnonzero(np.abs(steps) > 1.5 / rate):
+        before, after = residual[max(breaks[-1], k + 1 - window) : k + 1], residual[k + 1 : k + 1 + window]
+        if abs(np.median(after) - np.median(before)) > _LOST * abs(steps[k]):
+            breaks.append(int(k) + 1)
+    breaks.append(times.size)
+    evened = times.copy()
+    for first, last in itertools.pairwise(breaks):
+        if last - first > 2:
+            index = count[first:last] - (first + last - 1) / 2
+            part = times[first:last]
+            evened[first:last] = part.mean() + index * float(index @ (part - part.mean())) / float(index @ index)
+    return evened, float(np.std(evened - times))
 
 
 def _ordered(
