@@ -509,7 +509,8 @@ def _bad(tmp_path: Path) -> dict[str, Path]:
         "empty": b"",
         "utf16": "time,a\n0,1\n0.01,2\n".encode("utf-16"), "blank": b"\n\n\n", "one": b"time\n0.01\n0.02\n",
         "gzip": gzip.compress(b"time,a\n0.01,1\n")[:12], "dates": b"time,a\n01/02/2024 10:00,1\n01/02/2024 10:01,2\n",
-        "clock": b"time,a\n12:00:00.1,1\n12:00:00.2,2\n", "notime": b"a,b\n1,5\n2,3\n1,7\n", "json": b'{"a": [1, 2, 3]}\n',
+        "clock": b"time,a\n12:00:00.1,1\n12:00:00.2,2\n", "notime": b"a,b\n1,5\n2,3\n1,7\n",
+        "json": b'{"a": [1, 2, 3]}\n',
     }  # fmt: skip
     made = {}
     for name, data in files.items():
@@ -521,8 +522,8 @@ def _bad(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-BAD = ("clock", "garbage", "prose", "header", "empty", "utf16", "blank", "one", "gzip", "dates", "notime", "json", "folder",
-       "absent")  # fmt: skip
+BAD = ("clock", "garbage", "prose", "header", "empty", "utf16", "blank", "one", "gzip", "dates", "notime", "json",
+       "folder", "absent")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)

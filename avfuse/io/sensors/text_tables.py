@@ -160,13 +160,17 @@ class _Reader:
         types |= {f"c{k}": pa.string() for k in self.words}
         if self.time is not None:
             types[f"c{self.time.index}"] = pa.string()
-        try:
-            return self._converted(block, types)
-        except pa.ArrowInvalid:
-            # Some cell is no number: all as text then, and each column by itself.
-            return self._converted(block, dict.fromkeys(self.names, pa.binary()))
+        block = _as_utf8(block)
+        # Where some cell is no number: all as text, and each column by itself. Where a quote was never closed: none.
+        text = dict.fromkeys(self.names, pa.binary())
+        for kinds, quoted in ((types, True), (text, True), (text, False)):
+            try:
+                return self._converted(block, kinds, quoted)
+            except pa.ArrowInvalid as error:
+                told = " ".join(str(error).split())[:120]
+        raise ReadError(f"{self.path}: its rows cannot be parsed ({told}); expected a table of times and values")
 
-    def _converted(self, block: bytes, types: dict[str, Any]) -> Any:
+    def _converted(self, block: bytes, types: dict[str, Any], quoted: bool) -> Any:
         import pyarrow as pa
         from pyarrow import csv
 
@@ -183,7 +187,9 @@ class _Reader:
             return csv.read_csv(
                 pa.BufferReader(block),
                 read_options=csv.ReadOptions(column_names=self.names, block_size=1 << 20),
-                parse_options=csv.ParseOptions(delimiter=self.layout.delimiter, invalid_row_handler=skip),
+                parse_options=csv.ParseOptions(
+                    delimiter=self.layout.delimiter, invalid_row_handler=skip, quote_char='"' if quoted else False
+                ),
                 convert_options=csv.ConvertOptions(
                     column_types=types, include_columns=wanted, null_values=list(ABSENT), strings_can_be_null=True,
                     decimal_point="," if self.layout.comma else ".", check_utf8=False,
@@ -223,6 +229,17 @@ class _Reader:
             self.naive = self.naive or naive
             return stamps, valid
         return numbers_written(text, self.time.unit, "," if self.layout.comma else ".")
+
+
+def _as_utf8(block: bytes) -> bytes:
+    """The block itself, or read as Latin-1 where it is no UTF-8: pyarrow hands every text on as UTF-8."""
+    if block.isascii():
+        return block
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return block.decode("latin-1").encode()
+    return block
 
 
 def _is_void(cells: Sequence[str]) -> bool:

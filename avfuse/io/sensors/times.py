@@ -60,7 +60,8 @@ class Sample:
     @property
     def step(self) -> float:
         """Median of the steps between different stamps in order."""
-        known = np.unique(self.numbers[np.isfinite(self.numbers)])
+        # What is no stamp of this or the next millennium in any unit would only overflow.
+        known = np.unique(self.numbers[np.abs(self.numbers) < 1e20])
         return float(np.median(np.diff(known))) if known.size > 1 else np.nan
 
     @property
@@ -90,8 +91,9 @@ class Sample:
         known = self.numbers[np.isfinite(self.numbers)]
         if known.size == 0:
             return None
+        low, high = float(known.min()), float(known.max())
         for unit, scale in TIME_SCALE.items():
-            if _UNIX[0] <= known.min() * scale / 1e9 and known.max() * scale / 1e9 < _UNIX[1]:
+            if _UNIX[0] <= low * scale / 1e9 and high * scale / 1e9 < _UNIX[1]:
                 return unit
         return None
 
@@ -246,7 +248,7 @@ def _believable(sample: Sample, unit: str) -> bool:
     """Whether the rate is one of sensors, and the values are this century's or those of a clock since power-on."""
     scale = TIME_SCALE[unit] / 1e9
     known = sample.numbers[np.isfinite(sample.numbers)]
-    if not sample.step > 0:
+    if not sample.step * scale > 0:
         return False
     low, high = float(known.min()) * scale, float(known.max()) * scale
     epoch = abs(high) < _LONGEST_UPTIME or (_UNIX[0] <= low and high < _UNIX[1])

@@ -76,8 +76,11 @@ def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
         return []
     if not facts["clock_offsets"]:
         odd.append(f"stream {name!r}: no clock_offset records; its own computer's stamps are taken as they are")
-    nominal = facts["nominal_rate"]
-    if nominal > 0 and times.size > 1 and np.isfinite(times).all():
+    rows = np.flatnonzero(to_nanoseconds(times, "s")[1])
+    if rows.size < times.size:
+        odd.append(f"stream {name!r}: {times.size - rows.size} stamps are no times; left out")
+    times, nominal = times[rows], facts["nominal_rate"]
+    if nominal > 0 and times.size > 1:
         times, moved = _evened(times, nominal)
         facts |= {"dejittered": True, "jitter": moved}
         effective = (times.size - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 0.0
@@ -85,19 +88,17 @@ def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
             odd.append(f"stream {name!r} runs at {effective:.4g} Hz on average, and says {nominal:.4g} Hz")
         if moved > _MOST_JITTER / nominal:
             odd.append(f"stream {name!r}: stamps jitter by {moved * 1e3:.1f} ms about an even beat; laid onto it")
-    stamps, valid = to_nanoseconds(times, "s")
-    if not valid.all():
-        odd.append(f"stream {name!r}: {int(np.count_nonzero(~valid))} stamps are not finite; left out")
+    stamps, _ = to_nanoseconds(times, "s")
     series = stream["time_series"]
     if isinstance(series, list):
-        rows = np.array(["\t".join(row) for row in series], dtype=np.str_)[valid]
-        part = Part(Group("text", (0,), (name,), "it holds strings"), rows, stamps[valid], facts=dict(facts))
-        return _ordered(path, [part.group], [rows], stamps[valid], facts, odd, name)
-    values = np.asarray(series, np.float64).reshape(len(times), -1)[valid]
+        words = np.array(["\t".join(series[row]) for row in rows], dtype=np.str_)
+        group = Group("text", (0,), (name,), "it holds strings")
+        return _ordered(path, [group], [words], stamps, facts, odd, name)
+    values = np.asarray(series, np.float64).reshape(len(series), -1)[rows]
     labels, units = _labels(info, values.shape[1])
     headers = [replace(h, unit=u or h.unit) for h, u in zip(map(parse_header, labels), units, strict=True)]
     groups = group_columns(path, f"{name} {kind}", headers, range(values.shape[1]))
-    return _ordered(path, groups, [values[:, list(g.columns)] for g in groups], stamps[valid], facts, odd, name)
+    return _ordered(path, groups, [values[:, list(g.columns)] for g in groups], stamps, facts, odd, name)
 
 
 def _evened(times: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
