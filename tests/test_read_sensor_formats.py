@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 from pathlib import Path
@@ -9,9 +10,11 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avfuse.cli import USAGE, run
-from avfuse.errors import ReadError
+from avfuse.errors import AvfuseError, ReadError
 from avfuse.io import read
 
 EPOCH = 1_700_000_000_123_456_789  # ns
@@ -374,3 +377,51 @@ def test_missing_libraries_name_the_extra(tmp_path, monkeypatch, name, module, w
         (tmp_path / name).write_bytes(b"#ROSBAG V2.0\n")
     with pytest.raises(ReadError, match=rf"reading {what} needs .*pip install 'avfuse\[sensors\]'"):
         read(tmp_path / name)
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory) -> dict[str, bytes]:
+    """One good file of every format."""
+    folder = tmp_path_factory.mktemp("whole")
+    for module in ("pyarrow", "pyxdf", "mcap", "rosbags"):
+        pytest.importorskip(module)
+    times, values = np.arange(200) * 0.01, noise(200)
+    table = "time,label,gyro_x,gyro_y,gyro_z\n"
+    table += "".join(f"{t:.2f},go,{x},{y},{z}\n" for t, (x, y, z) in zip(times, values.tolist(), strict=True))
+    np.savez(folder / "a.npz", time=times, gyro=values)
+    np.save(folder / "a.npy", np.column_stack([times, values]))
+    return {
+        "a.csv": table.encode(), "a.csv.gz": gzip.compress(table.encode()),
+        "a.parquet": parquet(folder / "a.parquet", time=times, a=values[:, 0], label=["go"] * 200).read_bytes(),
+        "a.npz": (folder / "a.npz").read_bytes(), "a.npy": (folder / "a.npy").read_bytes(),
+        "a.xdf": xdf(folder / "a.xdf", lab()), "a.mcap": write_mcap(folder / "a.mcap", 60),
+        "b.mcap": write_bag(folder / "b", "mcap").read_bytes(), "a.bag": write_bag(folder / "a.bag", "bag").read_bytes(),
+    }  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_damage_is_read_or_refused_never_a_fault(whole_files, tmp_path_factory, data):
+    name = data.draw(st.sampled_from(sorted(whole_files)))
+    content = bytearray(whole_files[name])
+    at = data.draw(st.integers(0, len(content) - 1))
+    kind = data.draw(st.sampled_from(["cut", "replace", "insert", "twice"]))
+    some = data.draw(st.binary(min_size=1, max_size=20))
+    if kind == "cut":
+        del content[at:]
+    elif kind == "replace":
+        content[at : at + len(some)] = some
+    else:
+        content[at:at] = some if kind == "insert" else content[max(0, at - 200) : at]
+    path = tmp_path_factory.getbasetemp() / f"damaged-{name}"
+    path.write_bytes(content)
+    told, streams = None, ()
+    try:
+        streams = read(path).streams
+    except AvfuseError as error:
+        told = str(error)
+    assert told is None or (told.startswith(f"{path}: ") and "\n" not in told)
+    assert all(np.all(np.diff(stream.times) >= 0) for stream in streams)
