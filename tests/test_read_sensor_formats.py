@@ -78,6 +78,14 @@ def test_parquet_in_disorder_and_with_nulls(tmp_path):
         assert told.replace("1000 rows are", "999 rows are") in odd(recording)
 
 
+def test_parquet_rows_whose_float_time_is_missing_are_left_out(tmp_path):
+    times = np.arange(300) * 0.01
+    times[[5, 6]] = np.nan
+    recording = read(parquet(tmp_path / "a.parquet", time_s=times, a=np.arange(300.0)))
+    assert "2 rows have no readable time" in odd(recording)
+    np.testing.assert_array_equal(recording["other"].values[:, 0], [k for k in range(300) if k not in (5, 6)])
+
+
 def test_bad_parquet(tmp_path, capsys):
     path = parquet(tmp_path / "a.parquet", time=np.arange(500) * 0.01, a=np.arange(500.0))
     whole = path.read_bytes()
@@ -398,7 +406,8 @@ def whole_files(tmp_path_factory) -> dict[str, bytes]:
         "a.parquet": parquet(folder / "a.parquet", time=times, a=values[:, 0], label=["go"] * 200).read_bytes(),
         "a.npz": (folder / "a.npz").read_bytes(), "a.npy": (folder / "a.npy").read_bytes(),
         "a.xdf": xdf(folder / "a.xdf", lab()), "a.mcap": write_mcap(folder / "a.mcap", 60),
-        "b.mcap": write_bag(folder / "b", "mcap").read_bytes(), "a.bag": write_bag(folder / "a.bag", "bag").read_bytes(),
+        "b.mcap": write_bag(folder / "b", "mcap").read_bytes(),
+        "a.bag": write_bag(folder / "a.bag", "bag").read_bytes(),
     }  # fmt: skip
 
 
