@@ -38,7 +38,7 @@ def read_parquet(
     try:
         with pq.ParquetFile(path, pre_buffer=True) as file:
             return _read(path, file, time_column, time_unit, rate)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())[:120]
         raise ReadError(
             f"{path}: no whole Parquet file ({told}); expected one with its footer, try to copy it again"

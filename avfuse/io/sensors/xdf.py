@@ -34,7 +34,7 @@ _RATE = 0.01  # share by which the rate may miss the nominal one
 
 
 def read_xdf(path: str) -> Recording:
-    """All streams of an XDF file. Times are pyxdf's synchronised ones; `start_clock` is the recording computer's.
+    """All streams of an XDF file. Times are on the clock that pyxdf finds; `start_clock` is the recording computer's.
 
     Raises ReadError, one line, where nothing of it can be read.
     """
@@ -94,7 +94,8 @@ def _parts(path: str, stream: Mapping[str, Any], odd: list[str]) -> list[Part]:
         words = np.array(["\t".join(series[row]) for row in rows], dtype=np.str_)
         group = Group("text", (0,), (name,), "it holds strings")
         return _ordered(path, [group], [words], stamps, facts, odd, name)
-    values = np.asarray(series, np.float64).reshape(len(series), -1)[rows]
+    with np.errstate(invalid="ignore"):  # damaged float32 may be a NaN that signals
+        values = np.asarray(series, np.float64).reshape(len(series), -1)[rows]
     labels, units = _labels(info, values.shape[1])
     headers = [replace(h, unit=u or h.unit) for h, u in zip(map(parse_header, labels), units, strict=True)]
     groups = group_columns(path, f"{name} {kind}", headers, range(values.shape[1]))
