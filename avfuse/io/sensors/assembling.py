@@ -152,7 +152,7 @@ def _in_si(path: str, group: Group, values: Floats, facts: dict[str, Any], odd: 
 
 def _missing_odd(values: Floats, times: Floats, group: Group) -> list[str]:
     """Sentences on values that are NaN or infinite; they stay as they are."""
-    if np.isfinite(values.sum()):
+    if _is_finite(values):
         return []
     bad = np.zeros(len(values), bool)
     for column in values.T:
@@ -180,10 +180,16 @@ def _taken(values: Array, rows: NDArray[np.int64]) -> Array:
     return taken.T
 
 
+def _is_finite(values: Floats) -> bool:
+    """Whether the sum is: then every value is. One pass for whole data; huge values may only seem not to be."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(values.sum()))
+
+
 def _by_presence(groups: Sequence[Group], arrays: Sequence[Array]) -> Iterator[tuple[Group, Array]]:
     """Groups and their values; columns of `other` that come in different rows, in turn, are sensors of their own."""
     for group, values in zip(groups, arrays, strict=True):
-        if group.kind != "other" or values.shape[1] == 1 or np.isfinite(values.sum()):
+        if group.kind != "other" or values.shape[1] == 1 or _is_finite(values):
             yield group, values
             continue
         masks: list[NDArray[np.bool_]] = []
@@ -210,8 +216,7 @@ def _missing(values: Array) -> NDArray[np.bool_] | None:
     if values.dtype.kind == "U":
         gone = values == ""
         return gone if gone.any() else None
-    # A sum is finite unless a value is not: one pass for whole data.
-    if np.isfinite(values.sum()):
+    if _is_finite(values):
         return None
     gone = np.ones(len(values), bool)
     for column in values.T:
