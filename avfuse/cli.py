@@ -38,7 +38,9 @@ app = typer.Typer(
 )
 
 Progress = Callable[[float, str], None]
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings: anything that FFmpeg decodes.")]
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="Recordings: what FFmpeg decodes, and files of sensors.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else there.")]
 
 
@@ -73,14 +75,29 @@ def demo(
 
 
 @app.command()
-def info(files: Files, as_json: AsJson = False) -> int:
+def info(
+    files: Files,
+    as_json: AsJson = False,
+    time_column: Annotated[
+        str | None,
+        typer.Option(
+            "--time-column", metavar="NAME", help="Column of time of tables that leave it open, or its number."
+        ),
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option("--time-unit", metavar="UNIT", help="Its unit, where it is open: s, ms, us, ns.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="HZ", min=0.0, help="Rows a second of tables that have no times.")
+    ] = None,
+) -> int:
     """Tell what is in files: streams, clocks, rates, gaps, and what is odd about them."""
     from avfuse.io import inspect
 
     found, code = [], DONE
     for file in files:
         try:
-            found.append(inspect(file))
+            found.append(inspect(file, time_column=time_column, time_unit=time_unit, rate=rate))
         except ReadError as error:
             _say(f"avfuse: {error}")
             code = USAGE

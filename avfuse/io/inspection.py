@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.io.decoding import PictureSource, SoundSource, TextSource
-from avfuse.io.media import read
 from avfuse.io.placing import Findings
+from avfuse.io.reading import read
 from avfuse.stream import Stream
 
 _SILENT = 10 ** (-80 / 20)  # of full scale: below the noise of any microphone with its amplifier
@@ -30,6 +30,8 @@ class StreamInfo:
     start, duration: of what could be decoded. stated_duration: what the container says.
     rate: Hz of sound. average_rate, stated_rate: frames per second. peak: of full scale.
     gaps, overlaps: (time, length) pairs.
+    Of sensors: average_rate is that of the median step, frames counts their samples, unit is that of the values as
+    avfuse gives them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class StreamInfo:
     stated_rate: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
     overlaps: tuple[tuple[float, float], ...] = ()
+    unit: str | None = None
     odd: tuple[str, ...] = ()
 
 
@@ -56,7 +59,8 @@ class StreamInfo:
 class FileInfo:
     """A file, as decoded.
 
-    start: integer nanoseconds of the container's time that were subtracted to put time 0 at the earliest sample.
+    start: integer nanoseconds of the file's own time that were subtracted to put time 0 at the earliest sample.
+    start_clock: what they count from: "unix", "device" or None.
     duration: seconds from time 0 to the end of what could be decoded. odd: sentences about the file and its streams.
     """
 
@@ -64,6 +68,7 @@ class FileInfo:
     name: str
     container: str
     start: int
+    start_clock: str | None
     duration: float
     creation_time: str | None
     timecode: str | None
@@ -75,12 +80,18 @@ class FileInfo:
         return dataclasses.asdict(self)
 
 
-def inspect(path: str | os.PathLike[str]) -> FileInfo:
-    """Decode every stream of a media file and say what is in it and what is odd about it.
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    time_column: str | int | None = None,
+    time_unit: str | None = None,
+    rate: float | None = None,
+) -> FileInfo:
+    """Decode every stream of a file and say what is in it and what is odd about it.
 
-    Raises ReadError, one line, as `read` does.
+    time_column, time_unit, rate: as `read` takes them. Raises ReadError, one line, as `read` does.
     """
-    recording = read(path)
+    recording = read(path, time_column=time_column, time_unit=time_unit, rate=rate)
     streams = tuple(_inspect_stream(stream) for stream in recording.streams)
     found = [f"{info.name}: {sentence}" for info in streams for sentence in info.odd]
     # What decoding shows about the frame rate is said in full: the header's word on it then only repeats.
@@ -91,6 +102,7 @@ def inspect(path: str | os.PathLike[str]) -> FileInfo:
         name=recording.name,
         container=recording.facts["container"],
         start=recording.start,
+        start_clock=recording.start_clock,
         duration=max(info.start + info.duration for info in streams),
         creation_time=recording.facts.get("creation_time"),
         timecode=recording.facts.get("timecode"),
@@ -104,7 +116,8 @@ def _inspect_stream(stream: Stream) -> StreamInfo:
         return _inspect_sound(stream, stream.values)
     if isinstance(stream.values, PictureSource):
         return _inspect_picture(stream, stream.values)
-    assert isinstance(stream.values, TextSource)
+    if not isinstance(stream.values, TextSource):
+        return _inspect_samples(stream)
     times = [t for block, _ in stream.values.blocks(60.0) for t in block]
     return StreamInfo(
         stream.name,
@@ -114,6 +127,24 @@ def _inspect_stream(stream: Stream) -> StreamInfo:
         duration=float(times[-1] - times[0]),
         stated_duration=stream.values.duration,
         frames=len(times),
+    )
+
+
+def _inspect_samples(stream: Stream) -> StreamInfo:
+    """Of sensors everything is known from reading, oddities too."""
+    assert stream.times is not None
+    return StreamInfo(
+        stream.name,
+        stream.kind,
+        stream.facts.get("codec"),
+        start=stream.start_time,
+        duration=stream.duration,
+        stated_duration=stream.duration,
+        channels=stream.channels,
+        frames=len(stream.times),
+        average_rate=stream.facts.get("rate"),
+        gaps=tuple(stream.facts.get("gaps", ())),
+        unit=stream.unit,
     )
 
 

@@ -1,4 +1,4 @@
-"""`read`: the sound, picture and text of a media file as lazy streams on one clock.
+"""`read_media`: the sound, picture and text of a media file as lazy streams on one clock.
 
     container stamps     0 ......... 0.023 ............. 0.040 ......
     sound                            |first sample heard
@@ -40,15 +40,9 @@ class _Track:
     stream: Stream
 
 
-def read(path: str | os.PathLike[str]) -> Recording:
-    """The recording in a media file: anything that FFmpeg decodes.
+def read_media(path: str | os.PathLike[str]) -> Recording:
+    """The recording in a media file: anything that FFmpeg decodes; see `avfuse.io.read`.
 
-    Time 0 is the earliest presented sound or picture sample, from time stamps, after edit lists and skipped encoder
-    priming; every stream keeps its own start. `Recording.start` is the container's time of that sample in ns.
-    facts: `container`, `creation_time` and `timecode` where the file has them (weak priors: clocks of cameras are
-    often wrong), `time_reference` (samples since midnight, of broadcast WAV), `odd`: sentences on what a person
-    should know. Streams' facts: `codec`, `index` and for pictures `width`, `height`, `average_rate`, `is_variable`,
-    `rotation`.
     Raises ReadError, one line, for what is missing, no media file, or without sound and picture.
     """
     name = os.fspath(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
 from rich import box
@@ -162,6 +163,7 @@ def print_info(files: Sequence[FileInfo], file: IO[str]) -> None:
     parts: list[RenderableType] = []
     for one in files:
         known = [f"{one.duration:.3f} s", one.container]
+        known += [f"starts at {_clock_words(one.start, one.start_clock)}"] if one.start_clock else []
         known += [f"created {one.creation_time}"] if one.creation_time else []
         known += [f"time code {one.timecode}"] if one.timecode else []
         table = _table("stream", "start", "duration", "codec", "what")
@@ -171,6 +173,13 @@ def print_info(files: Sequence[FileInfo], file: IO[str]) -> None:
         odd = [f"odd: {escape(sentence)}" for sentence in one.odd]
         parts += [f"[bold]{escape(one.source)}[/]  {escape(', '.join(known))}", table, *odd, ""]
     show(file, *parts)
+
+
+def _clock_words(start: int, clock: str) -> str:
+    """Where on its clock a recording starts."""
+    if clock == "unix":
+        return f"{datetime.fromtimestamp(start // 10**9, UTC):%Y-%m-%d %H:%M:%S}.{start % 10**9 // 10**6:03d} UTC"
+    return f"{start / 1e9:.6f} s of its device's clock"
 
 
 def _describe(stream: StreamInfo) -> str:
@@ -183,4 +192,14 @@ def _describe(stream: StreamInfo) -> str:
         turned = f", turned by {stream.rotation} degrees" if stream.rotation else ""
         rate = f", {stream.average_rate:.3f} frames/s" if stream.average_rate else ""
         return f"{stream.width} x {stream.height}{rate}, {stream.frames} frames{turned}"
-    return f"{stream.frames} entries" if stream.frames is not None else ""
+    if stream.kind == "text" or stream.frames is None:
+        return f"{stream.frames} entries" if stream.frames is not None else ""
+    rate = f", {stream.average_rate:.4g} Hz" if stream.average_rate else ""
+    unit = f" in {stream.unit}" if stream.unit else ""
+    count = "" if not stream.channels else f" of {_few(stream.channels)}"
+    return escape(f"{stream.frames} samples{count}{unit}{rate}")
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names of channels, the first of many."""
+    return " ".join(names) if len(names) <= 7 else f"{len(names)} channels ({names[0]}, {names[1]}, ...)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avfuse.alignment import Alignment, RecordingFacts
 from avfuse.errors import ReadError
-from avfuse.io.media import read
+from avfuse.io.reading import read
 from avfuse.io.timeline.rates import DEFAULT, nearest, seconds_of_timecode
 from avfuse.stream import Recording
 
