@@ -262,7 +262,7 @@ def _small_sample(count: float, parameters: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Coherence:
-    """squared: magnitude squared, without its bias, at frequencies; independent: values that each was made from.
+    """squared: magnitude squared at `frequencies`, without its bias. power: of both tracks. inside: the band looked at.
 
     information: nats that one track holds about the other, in all.
     """
@@ -270,7 +270,14 @@ class Coherence:
     frequencies: F64
     squared: F64
     power: F64
+    inside: NDArray[np.bool_]
     information: float
+
+    @property
+    def main(self) -> float:
+        """Of what is strong in both tracks: the squared coherence weighted by their power, over the band looked at."""
+        inside = self.inside
+        return float((self.squared * self.power)[inside].sum() / max(float(self.power[inside].sum()), 1e-300))
 
 
 def coherence(x: Track, y: Track, found: Coupling, low: float, high: float) -> Coherence:
@@ -302,10 +309,11 @@ def coherence(x: Track, y: Track, found: Coupling, low: float, high: float) -> C
     busy = effective_count(powers)
     independent = max(busy * 0.56 * 3 * target.shape[0], 1.01)
     squared = np.clip((raw - 1 / independent) / (1 - 1 / independent), 0.0, 0.9999)
-    squared[(frequencies < low) | (frequencies > high)] = 0.0
+    inside = (frequencies >= low) & (frequencies <= high)
+    squared[~inside] = 0.0
     seconds = float(both.sum() / y.rate) * busy / max(len(starts), 1)
     information = float(-np.log1p(-squared).sum() * frequencies[1] * seconds * target.shape[0])
-    return Coherence(frequencies, squared, np.sqrt(np.maximum(one * two, 1e-300)), information)
+    return Coherence(frequencies, squared, np.sqrt(np.maximum(one * two, 1e-300)), inside, information)
 
 
 def _continued(values: F64, valid: NDArray[np.bool_], more: int) -> F64:

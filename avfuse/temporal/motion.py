@@ -37,13 +37,16 @@ _HIGHEST, _HIGHEST_LONG, _LONG = 60.0, 20.0, 900.0  # Hz looked at; where more t
 _LOW = 0.2  # Hz; below, sensors drift
 _COARSE = 8.0  # Hz of the search
 _BLOCK, _MAX_DRIFT = 100.0, 400e-6
-_LINES = 6
+_LINES = 10
 _SHORTEST = 4.0  # seconds
 # A match is as strong as its nats of coherence (per channel) over the first of these plus its nats of innovations over
 # the second. Unrelated walks, runs and hands reach 0.8, and then 1.2 times the next line; what moved together in one
 # short turn reaches 1.2, and what is as periodic as running 7 times the next line.
 _COHERENCE, _INNOVATIONS = 37.0, 7.4
-_DISTINCT, _NOTHING = 1.5, 0.4  # times the next line, which counts as so much at least
+# Times the next line, which counts as `_NOTHING` at least: so much where the coupling explains what is strong in both
+# tracks, and so much where it leaves most of it, as of two people who walk alike. Their lines reach 3.2 and 0.5.
+_DISTINCT, _DISTINCT_POOR, _NOTHING = 1.5, 5.0, 0.4
+_POOR, _RICH = 0.3, 0.85  # coherence weighted by power
 _SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
 _AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
 _ACCEPT = 0.98
@@ -136,7 +139,7 @@ class Match:
 class _Comparison:
     """matches: best first, no two alike. probability: that the best one is right.
 
-    distinct: times the strength of the next line. apart: seconds by which lines differ.
+    distinct: strength against that of the next line, over what it takes. apart: seconds by which lines differ.
     """
 
     matches: Sequence[Match] = field(default_factory=list)
@@ -147,6 +150,11 @@ class _Comparison:
     @property
     def strength(self) -> float:
         return self.matches[0].strength if self.matches else 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other line comes near."""
+        return len(self.matches) < 2 or self.matches[0].strength > _DISTINCT_POOR * self.matches[1].strength
 
     def close(self, other: _Comparison) -> bool:
         """Whether both take the same line to be the best."""
@@ -216,10 +224,13 @@ def _said(samples: Samples) -> str:
 
 def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: float | None) -> MotionEstimate:
     axes = _search(x, y, relation, max_offset)
-    if relation != "rotation" or axes.probability >= _ACCEPT:
+    if relation != "rotation" or (axes.probability >= _ACCEPT and axes.alone):
         return _answer(axes, x, y, relation)
     # Sensors that were taken off and put on again, or sit on limbs: their magnitudes may still agree.
     sizes = _search(x.magnitude, y.magnitude, "linear", max_offset)
+    if axes.probability >= _ACCEPT:
+        contradicted = sizes.probability > 0.5 and not sizes.close(axes)
+        return _answer(replace(axes, probability=0.5, distinct=1.0) if contradicted else axes, x, y, relation)
     if sizes.probability < _ACCEPT:
         if axes.probability >= sizes.probability:
             return _answer(axes, x, y, relation)
@@ -258,9 +269,10 @@ def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None
         if all(abs(float(match.map(at)) - float(m.map(at))) > 1 / high for m in apart):
             apart.append(match)
     best, other = apart[0].strength, apart[1].strength if len(apart) > 1 else 0.0
-    distinct = best / max(other, _NOTHING)
+    rich = float(np.interp(apart[0].coherence.main, [_POOR, _RICH], [0.0, 1.0]))
+    distinct = best / max(other, _NOTHING) / (_DISTINCT**rich * _DISTINCT_POOR ** (1 - rich))
     probability = _logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * _logistic(
-        math.log(max(distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT
+        math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
     )
     return _Comparison(apart, probability, distinct, 1 / high)
 
@@ -288,14 +300,15 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
         return MotionEstimate(ClockEstimate("no_match", message="no two stretches of motion of some seconds overlap"))
     best = found.matches[0]
     if found.probability < _ACCEPT:
-        if found.strength > 1 and found.distinct < _DISTINCT * math.exp(4 * _SOFT_DISTINCT):
+        if found.strength > 1 and found.distinct < math.exp(4 * _SOFT_DISTINCT):
             total = sum(m.strength for m in found.matches)
             listed = tuple(Candidate(m.map.offset, m.map.drift, m.strength / total) for m in found.matches)
             message = f"repeats itself: {len(listed)} places fit; limit max_offset"
             return MotionEstimate(
                 ClockEstimate("ambiguous", candidates=listed, confidence=listed[0].confidence, message=message)
             )
-        message = f"its {_said(y)} shares {'too little' if found.strength > _NOTHING else 'nothing'} with that of the reference"
+        much = "too little" if found.strength > _NOTHING else "nothing"
+        message = f"its {_said(y)} shares {much} with that of the reference"
         return MotionEstimate(ClockEstimate("no_match", confidence=found.probability, message=message))
     settled = _settle(x, y, best, relation)
     c = settled.coupling
