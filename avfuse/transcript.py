@@ -49,7 +49,8 @@ class Transcript:
     status: `aligned`; `no_match` (there is speech or sound, and not of this text); `degenerate` (silence, or too few
         tokens to be told from chance).
     confidence: probability of what `status` says of the text as a whole; single words have their own.
-    all_words: in order; empty for refusals. Read them as `.words`, which raises WeakAlignmentError with the reason then.
+    all_words: in order; empty for refusals. Read them as `.words`, which then raises
+        WeakAlignmentError with the reason.
     evidence: "emissions", "reference speech" or "espeak-ng".
     duration: seconds of the recording, where known.
     """
@@ -67,7 +68,9 @@ class Transcript:
             expected = ", ".join(get_args(TranscriptStatus))
             raise StreamError(f"Transcript: status {self.status!r}; expected one of {expected}")
         if self.status != "aligned" and self.all_words:
-            raise StreamError(f"Transcript: status {self.status!r} with {len(self.all_words)} words; only answers have any")
+            raise StreamError(
+                f"Transcript: status {self.status!r} with {len(self.all_words)} words; only answers have any"
+            )
         for before, after in zip(self.all_words, self.all_words[1:], strict=False):
             if after.start < before.end - 1e-9:
                 raise StreamError(

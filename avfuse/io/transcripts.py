@@ -217,7 +217,11 @@ def to_textgrid(transcript: Transcript) -> str:
     for k, (label, marks) in enumerate(tiers, 1):
         filled = list(_without_gaps(marks, start, end))
         lines += [f"    item [{k}]:", '        class = "IntervalTier"', f'        name = "{label}"']
-        lines += [f"        xmin = {start:.6f}", f"        xmax = {end:.6f}", f"        intervals: size = {len(filled)}"]
+        lines += [
+            f"        xmin = {start:.6f}",
+            f"        xmax = {end:.6f}",
+            f"        intervals: size = {len(filled)}",
+        ]
         for i, (first, last, mark) in enumerate(filled, 1):
             quoted = mark.replace('"', '""')
             lines += [f"        intervals [{i}]:", f"            xmin = {first:.6f}", f"            xmax = {last:.6f}"]

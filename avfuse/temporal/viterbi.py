@@ -26,8 +26,8 @@ PAUSE = -1  # owner of a state that belongs to no token
 @dataclass(frozen=True, eq=False)
 class Chain:
     """columns: `(states,)` column of the scores that each state takes. skips: `(states,)` what is added on arriving at
-    a state when the one before it is left out, -inf where it may not be. owners: `(states,)` which of the given tokens a
-    state belongs to, or PAUSE. loose: the first and the last state may be left out.
+    a state when the one before it is left out, -inf where it may not be. owners: `(states,)` which of the given tokens
+    a state belongs to, or PAUSE. loose: the first and the last state may be left out.
     """
 
     columns: NDArray[np.uint32]
