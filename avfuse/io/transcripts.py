@@ -1,5 +1,6 @@
 """Transcripts in files: Praat's TextGrid, the subtitles SRT and WebVTT, and avfuse's own JSON.
 
+read_text          what is said, without times
 read_transcript    .TextGrid (long and short form) or .json
 write_transcript   .TextGrid, .srt, .vtt or .json
 subtitles          words in lines that can be read in the time they stand
@@ -58,6 +59,15 @@ def read_transcript(path: str | os.PathLike[str], tier: str | None = None) -> Tr
         raise
     except AvfuseError as error:
         raise ReadError(f"{name}: {error}") from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """A text file in UTF-8 (or UTF-16, marked as such). Raises ReadError, one line, for what is none."""
+    name = os.fspath(path)
+    try:
+        return decoded(name, Path(path).read_bytes())
+    except OSError as error:
+        raise ReadError(f"{name}: cannot be read ({error.strerror}); expected a text file") from error
 
 
 def decoded(name: str, data: bytes) -> str:

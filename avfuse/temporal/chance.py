@@ -1,25 +1,28 @@
-"""Whether a text fits its sound better than the same phones in another order do.
+"""Whether a text fits its sound better than the same words in another order do.
 
-Any text has a best path through any sound. So the phones of a section are shuffled, and the best path of each
-shuffled text is found: same sounds, same number, same pauses allowed. What the true order gains over these, against
-what the frames could give at most, is the evidence: 1 where every frame holds the likeliest token there is, 0 where the
-text fits like chance.
+Any text has a best path through any sound. So the words of a section are shuffled (its phones, where the words are
+few), and the best path of each shuffled text is found: same sounds, same number, same pauses allowed. By how many of
+their standard deviations the true order is better than these is a permutation test. What it gains over them, against
+what the frames could give at most, tells of single words: 1 where every frame holds the likeliest token there is, 0
+where they fit like chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import WeakAlignmentError
+from avfuse.temporal.speech_confidence import MANY
 from avfuse.temporal.viterbi import PAUSE, Chain, chain_path, ctc_chain, speech_chain
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Scores = NDArray[np.floating]
+
+SHUFFLES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +40,27 @@ class Units:
     ctc: bool = False
     hurry: float = -np.inf
 
-    def chain(self, order: I64 | None = None) -> Chain:
-        """order: which unit stands where; words keep their numbers of units."""
-        columns = self.columns if order is None else [self.columns[k] for k in order]
-        flat = np.concatenate(columns)
+    def chain(self) -> Chain:
+        flat = np.concatenate(self.columns)
         if self.ctc:
             assert self.pause is not None
             return ctc_chain(flat, self.pause)
-        sizes = np.array([len(c) for c in columns])
-        owners = np.repeat(np.arange(len(columns)), sizes)
+        sizes = np.array([len(c) for c in self.columns])
+        owners = np.repeat(np.arange(len(self.columns)), sizes)
         return speech_chain(flat, owners, np.repeat(self.words, sizes), self.pause, self.hurry)
+
+    def shuffled(self, rng: np.random.Generator) -> Units:
+        """Words in another order; where they are few, phones, which leaves the words their numbers of phones. What
+        stands between words stays in its place."""
+        groups = np.split(np.arange(len(self.words)), np.flatnonzero(np.diff(self.words)) + 1)
+        movable = [k for k, group in enumerate(groups) if self.words[group[0]] >= 0]
+        if len(movable) >= MANY:
+            placed = dict(zip(movable, rng.permutation(movable), strict=True))
+            order = np.concatenate([groups[placed.get(k, k)] for k in range(len(groups))])
+            return replace(self, columns=tuple(self.columns[k] for k in order), words=self.words[order])
+        order, said = np.arange(len(self.words)), np.flatnonzero(self.words >= 0)
+        order[said] = rng.permutation(said)
+        return replace(self, columns=tuple(self.columns[k] for k in order))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +77,7 @@ class Fit:
     spread: float
 
 
-def fit(scores: Scores, units: Units, rng: np.random.Generator, shuffles: int) -> Fit:
+def fit(scores: Scores, units: Units, rng: np.random.Generator) -> Fit:
     """The best path, beside those of shuffled texts. Raises WeakAlignmentError where no path is possible."""
     chain = units.chain()
     path, _ = chain_path(scores, chain)
@@ -76,8 +90,9 @@ def fit(scores: Scores, units: Units, rng: np.random.Generator, shuffles: int) -
     own = scores[frames, chain.columns[path]].astype(np.float64)
     free = scores.max(axis=1).astype(np.float64)
     others = []
-    for order in _orders(units, rng, shuffles):
-        other = units.chain(order)
+    kinds = {int(c[0]) for c, word in zip(units.columns, units.words, strict=True) if word >= 0}
+    for _ in range(SHUFFLES if len(kinds) > 1 and len(units.words) > 2 else 0):
+        other = units.shuffled(rng).chain()
         try:
             way, _ = chain_path(scores, other)
         except WeakAlignmentError:
@@ -88,17 +103,3 @@ def fit(scores: Scores, units: Units, rng: np.random.Generator, shuffles: int) -
     usual = np.mean(others, axis=0)
     sums = np.array([other.sum() for other in others])
     return Fit(first, last, own - usual, free - usual, float(sums.std(ddof=1)) if len(sums) > 1 else 0.0)
-
-
-def _orders(units: Units, rng: np.random.Generator, count: int) -> Sequence[I64]:
-    """Shuffled units, what stands between words left in its place; none where all are alike."""
-    movable = np.flatnonzero(units.words >= 0)
-    kinds = np.unique([units.columns[k][0] for k in movable])
-    if len(movable) < 3 or len(kinds) < 2:
-        return []
-    orders = []
-    for _ in range(count):
-        order = np.arange(len(units.words))
-        order[movable] = rng.permutation(movable)
-        orders.append(order)
-    return orders

@@ -20,15 +20,14 @@ from avfuse.features.cepstra import FRAME_RATE, Cepstra, mel_cepstra
 from avfuse.stream import Stream
 from avfuse.temporal import speech_confidence
 from avfuse.temporal.chance import Fit, Units, fit
-from avfuse.temporal.emissions import Emissions, Spelling, forms_of, tokens_of, written_words
 from avfuse.temporal.reference_speech import Spoken, coarse_words, shared_band, spoken_by_espeak, spoken_by_person
+from avfuse.temporal.spelling import Spelling, forms_of, tokens_of, written_words
 from avfuse.temporal.viterbi import PAUSE, chain_path
-from avfuse.transcript import Phone, Transcript, Word
+from avfuse.transcript import Emissions, Phone, Transcript, Word
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-_SHUFFLES = 8
 _AT_ONCE = 3e7  # cells: sound frames times reference frames that are compared without a coarser pass
 _WINDOW, _OVERLAP = 40, 4  # words of a section, and beside it
 _BESIDE = 0.1  # seconds around a section
@@ -61,7 +60,7 @@ def estimate_transcript(
     Emissions go through the exact Viterbi path; speech through dynamic time warping (Sakoe and Chiba 1978) in which
     words may have pauses between them. `Word.confidence` is the probability that both ends of a word are within 0.1 s;
     it was fitted on simulated emissions and on synthetic and spoken words (docs/transcript.md). Where the text fits no
-    better than its own phones in another order it is refused.
+    better than the same words in another order it is refused.
     Raises StreamError for arguments that do not fit and words without tokens, ReadError where espeak-ng is needed and
     absent.
     """
@@ -84,26 +83,29 @@ def estimate_transcript(
             assert sound is not None
             readings = _by_speech(sound, words, reference, voice)
     except _NothingToHear as error:
-        return Transcript("degenerate", (), 1.0, str(error), (by,), duration)
+        return Transcript("degenerate", (), None, str(error), (by,), duration)
     except WeakAlignmentError as error:
-        why = f"{error}; check that text and recording belong together"
-        return Transcript("no_match", (), 1.0, why, (by,), duration)
+        message = f"{error}; check that text and recording belong together"
+        return Transcript("no_match", (), None, message, (by,), duration)
     return _decided(words, readings, by, duration)
 
 
 def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: float) -> Transcript:
     evidence = _evidence(words, readings)
-    if min(len(set(reading.words[reading.words >= 0])) for reading in readings) == 0 or evidence.shuffled == 0:
-        why = "too few different phones to be told from chance; give more of the text and its sound"
-        return Transcript("degenerate", (), 1.0, why, (by,), duration)
-    confidence = speech_confidence.of_text(evidence.fitness, evidence.deviations)
-    sure = speech_confidence.of_words(evidence.word_fitness, evidence.word_spread)
+    if min(len(set(reading.words[reading.words >= 0])) for reading in readings) == 0 or evidence.sections == 0:
+        few = "too few different phones to be told from chance; give more of the text and its sound"
+        return Transcript("degenerate", (), None, few, (by,), duration)
+    way = "emissions" if by == "emissions" else "speech"
+    confidence = speech_confidence.of_text(way, len(words), evidence.fitness, evidence.deviations)
+    spread = evidence.word_spread if len(readings) > 1 else None
+    each = evidence.deviations / np.sqrt(evidence.sections)
+    sure = speech_confidence.of_words(way, len(words), evidence.word_fitness, spread, each)
     if confidence < speech_confidence.ACCEPT:
-        why = (
-            f"the text fits the sound hardly better than its own phones in another order "
+        poor = (
+            f"the text fits the sound hardly better than the same words in another order "
             f"({evidence.deviations:.1f} standard deviations); check that they belong together, and the text is whole"
         )
-        return Transcript("no_match", (), 1 - confidence, why, (by,), duration)
+        return Transcript("no_match", (), None, poor, (by,), duration)
     doubtful = int((sure < _DOUBTFUL).sum())
     why: str | None = None
     if doubtful:
@@ -111,7 +113,7 @@ def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: 
         why = f"{doubtful} of {len(words)} words are doubtful, most of all {words[k]!r} at {evidence.times[k, 0]:.2f} s"
     if 2 * doubtful > len(words):
         why = f"{why}; check that text and recording belong together"
-        return Transcript("no_match", (), 1 - confidence, why, (by,), duration)
+        return Transcript("no_match", (), None, why, (by,), duration)
     phones = _phones(readings, evidence.times)
     found = tuple(
         Word(word, float(start), float(end), float(p), tuple(parts))
@@ -123,15 +125,15 @@ def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
     """times: `(words, 2)` seconds. word_fitness, word_spread: `(words,)`, the second in seconds. fitness: of the text.
-    deviations: by how many standard deviations of shuffled texts it is better than these. shuffled: how many sections
-    could be shuffled."""
+    deviations: by how many standard deviations of shuffled texts it is better than these. sections: how many of a
+    reading could be shuffled."""
 
     times: F64
     word_fitness: F64
     word_spread: F64
     fitness: float
     deviations: float
-    shuffled: int
+    sections: int
 
 
 def _evidence(words: list[str], readings: Sequence[_Reading]) -> _Evidence:
@@ -150,8 +152,8 @@ def _evidence(words: list[str], readings: Sequence[_Reading]) -> _Evidence:
     gained = float(np.mean([reading.gained.sum() for reading in readings]))
     possible = float(np.mean([reading.possible.sum() for reading in readings]))
     deviations = [r.gained.sum() / max(float(np.sqrt(np.square(r.spreads).sum())), 1e-9) for r in readings]
-    shuffled = sum(s > 0 for reading in readings for s in reading.spreads)
-    return _Evidence(times, fitness, spread, gained / max(possible, 1e-9), float(np.median(deviations)), shuffled)
+    sections = max(sum(s > 0 for s in reading.spreads) for reading in readings)
+    return _Evidence(times, fitness, spread, gained / max(possible, 1e-9), float(np.median(deviations)), sections)
 
 
 def _phones(readings: Sequence[_Reading], times: F64) -> list[list[Phone]]:
@@ -255,7 +257,7 @@ def _by_emissions(words: list[str], emissions: Emissions, spelling: Spelling | N
     gained, possible, spreads = np.zeros(len(scores)), np.zeros(len(scores)), []
     for i, j, a, b in _sections(first, len(scores), round(_SECTION * emissions.rate)):
         part = Units(units.columns[i:j], owners[i:j], units.pause, units.ctc)
-        beside = fit(np.asarray(scores[a:b], np.float64), part, rng, _SHUFFLES)
+        beside = fit(np.asarray(scores[a:b], np.float64), part, rng)
         gained[a:b], possible[a:b] = beside.gained, beside.possible
         spreads.append(beside.spread)
     starts, ends = (emissions.start + frames / emissions.rate for frames in (first, last + 1))
@@ -338,7 +340,7 @@ def _read(heard: Cepstra, spoken: Spoken, windows: Sequence[_Window]) -> _Readin
         part = spoken.part(a, b)
         if not len(part.frames):
             continue
-        found: Fit = fit(*part.sheet(heard, low, high), rng, _SHUFFLES)
+        found: Fit = fit(*part.sheet(heard, low, high), rng)
         inside = np.flatnonzero((part.words >= first - a) & (part.words < last - a))
         mine = np.flatnonzero((spoken.words >= first) & (spoken.words < last))
         said = found.first[inside] >= 0

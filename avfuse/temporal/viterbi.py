@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from avfuse._kernels import viterbi as kernels
 from avfuse.errors import StreamError, WeakAlignmentError
+from avfuse.transcript import checked_scores
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -146,18 +147,3 @@ def ctc_path(emissions: ArrayLike, tokens: ArrayLike, *, blank: int = 0) -> I64:
         raise StreamError(f"tokens: hold the blank, {blank}; give the tokens alone")
     chain = ctc_chain(given, blank)
     return chain.columns[chain_path(scores, chain)[0]].astype(np.int64)
-
-
-def checked_scores(emissions: ArrayLike) -> NDArray[np.floating]:
-    """`(frames, tokens)` floats without NaN or +inf. Raises StreamError."""
-    scores = np.asarray(emissions)
-    if scores.dtype.kind not in "fiu":
-        raise StreamError(f"emissions: values of type {scores.dtype}; expected log probabilities")
-    if scores.dtype not in (np.float32, np.float64):
-        scores = scores.astype(np.float64)
-    if scores.ndim != 2 or not scores.size:
-        raise StreamError(f"emissions: shape {scores.shape}; expected (frames, tokens) with at least one of each")
-    worst = float(scores.max())  # NaN where any is
-    if not worst < np.inf:
-        raise StreamError("emissions: NaN or +inf among them; expected log probabilities, which are at most 0")
-    return scores

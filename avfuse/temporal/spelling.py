@@ -1,65 +1,17 @@
-"""What an acoustic model says of a sound, and the tokens that it knows a text by."""
+"""A text as words, and words as tokens of an acoustic model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
-from avfuse.temporal.viterbi import checked_scores
+from avfuse.transcript import Emissions, shortened
 
 I64 = NDArray[np.int64]
 Spelling = Mapping[str, Sequence[str]] | Callable[[str], Sequence[str]]
-
-
-@dataclass(frozen=True, eq=False)
-class Emissions:
-    """What an acoustic model says of every frame.
-
-    scores: `(frames, tokens)` log probabilities. tokens: `(tokens,)` names of the columns. rate: frames a second; frame
-    k lasts from `start + k / rate` for `1 / rate` seconds, in the recording's own time.
-    blank: token of a model of connectionist temporal classification (wav2vec2: "<pad>" or "-"), None for a model that
-        names a phone in every frame; every token then lasts a frame at least.
-    silence: token of pauses between words, for models without a blank; None where pauses belong to the phones.
-    separator: token that stands between words (wav2vec2: "|"), if the model was taught one.
-    Raises StreamError for what does not fit.
-    """
-
-    scores: NDArray[np.floating]
-    tokens: tuple[str, ...]
-    rate: float
-    start: float = 0.0
-    blank: str | None = None
-    silence: str | None = None
-    separator: str | None = None
-    _columns: dict[str, int] = field(init=False, repr=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", checked_scores(self.scores))
-        object.__setattr__(self, "tokens", tuple(map(str, self.tokens)))
-        if len(self.tokens) != self.scores.shape[1]:
-            raise StreamError(
-                f"emissions: {self.scores.shape[1]} columns and {len(self.tokens)} tokens; expected as many"
-            )
-        for what, value, fits in (("rate", self.rate, self.rate > 0), ("start", self.start, True)):
-            if not (np.isfinite(value) and fits):
-                raise StreamError(
-                    f"emissions: {what} {value!r}; expected a {'positive' if what == 'rate' else 'finite'} number"
-                )
-        self._columns.update((token, k) for k, token in reversed(list(enumerate(self.tokens))))
-        for what in ("blank", "silence", "separator"):
-            if getattr(self, what) is not None and getattr(self, what) not in self._columns:
-                raise StreamError(
-                    f"emissions: {what} {getattr(self, what)!r} is none of the tokens ({_some(self.tokens)})"
-                )
-        if self.blank is not None and self.silence is not None:
-            raise StreamError("emissions: both a blank and a silence; a blank already fills the pauses")
-
-    def column(self, token: str) -> int | None:
-        return self._columns.get(token)
 
 
 def written_words(text: str) -> list[str]:
@@ -83,16 +35,17 @@ def tokens_of(words: Sequence[str], emissions: Emissions, spelling: Spelling | N
     """Columns of all tokens, and the word of each; -1 for separators."""
     columns: list[int] = []
     owners: list[int] = []
+    between = None if emissions.separator is None else emissions.column(emissions.separator)
     for k, word in enumerate(words):
-        if k and emissions.separator is not None:
-            columns.append(emissions._columns[emissions.separator])
+        if k and between is not None:
+            columns.append(between)
             owners.append(-1)
         names = _letters(word, emissions) if spelling is None else _spelt(word, spelling)
         found = [emissions.column(name) for name in names]
         if not found or None in found:
             what = "no tokens" if not found else repr(names[found.index(None)])
             raise StreamError(
-                f"word {k + 1}, {word!r}: {what} for it among the tokens ({_some(emissions.tokens)}); "
+                f"word {k + 1}, {word!r}: {what} for it among the tokens ({shortened(emissions.tokens)}); "
                 "write it as it is said, or give its spelling"
             )
         columns += [c for c in found if c is not None]
@@ -131,8 +84,3 @@ def _letters(word: str, emissions: Emissions) -> list[str]:
         elif letter.isalnum():
             names.append(letter)  # told as unknown; an apostrophe or hyphen that the model lacks is not said
     return names
-
-
-def _some(tokens: Sequence[str]) -> str:
-    shown = " ".join(tokens[:12])
-    return shown if len(tokens) <= 12 else f"{shown} ... {len(tokens)} in all"
