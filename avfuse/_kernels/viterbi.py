@@ -84,6 +84,6 @@ def trace(scores, columns, skips, row, first, last, state, path):
             after[s - lowest + 2] = best + scores[t, columns[s]]
         before, after = after, before
     for k in range(span - 1, -1, -1):
-        state -= steps[k, state - lowest]
+        state -= int(steps[k, state - lowest])
         path[first + k] = state
     return state

@@ -28,9 +28,10 @@ def read_emissions(path: str | os.PathLike[str]) -> Emissions:
     """
     name = os.fspath(path)
     try:
-        with np.load(name, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise ReadError(f"{name}: holds one array; {_EXPECTED}")
+        found = np.load(name, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ReadError(f"{name}: holds one array; {_EXPECTED}")
+        with found:
             held = {key: found[key] for key in found.files}
     except OSError as error:
         raise ReadError(f"{name}: cannot be read ({error.strerror or error}); {_EXPECTED}") from error

@@ -103,7 +103,12 @@ def read_tiers(name: str, text: str) -> dict[str, list[Interval]]:
     if string("its file type") != "ooTextFile" or string("its class") != "TextGrid":
         raise ReadError(f"{name}: is no Praat TextGrid: it does not begin as one")
     number("its start"), number("its end")
-    if next(take, None) != "<exists>":
+    flag = next(take, None)
+    if flag not in ("<exists>", "<absent>"):
+        raise ReadError(
+            f"{name}: ends or is broken at whether it has tiers (found {flag!r}); expected a Praat TextGrid"
+        )
+    if flag == "<absent>":
         return {}
     tiers: dict[str, list[Interval]] = {}
     for k in range(int(number("the number of tiers"))):
