@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avfuse import __version__
-from avfuse.errors import AvfuseError, ReadError, WeakAlignmentError, WriteError
+from avfuse.errors import AvfuseError, ReadError, StreamError, WeakAlignmentError, WriteError
 from avfuse.files import FAULTS_OF_THE_DISK, check_folder, check_spares, check_writable
 
 if TYPE_CHECKING:
     from avfuse.alignment import Alignment
+    from avfuse.stream import Recording, Stream
 
 DONE, FAULT, USAGE, DOUBTFUL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 REPORT_TO = "https://github.com/avfuse/avfuse/issues"
@@ -259,6 +260,77 @@ def _report(alignment: Alignment, path: Path) -> None:
     with _progress() as progress:
         alignment.report(path, progress=progress)
     _say(f"wrote {path}")
+
+
+@app.command()
+def transcript(
+    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="What was recorded: anything with sound.")],
+    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Text file of all that is said, in order, in UTF-8.")],
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write .TextGrid, .srt, .vtt or .json; again for more."),
+    ] = None,
+    as_json: AsJson = False,
+    emissions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An acoustic model's log_probs, tokens and rate in a .npz, instead of speech."
+        ),
+    ] = None,
+    spelling: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With emissions: a line for each word and its tokens.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Speech of the same words, with --times, instead of espeak-ng's.")
+    ] = None,
+    times: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Words of the reference with their times: .TextGrid or .json.")
+    ] = None,
+    voice: Annotated[str, typer.Option(metavar="NAME", help="Voice of espeak-ng that speaks the text.")] = "en-us",
+) -> int:
+    """Tell when each word of a text is said: by an acoustic model's emissions, or against speech of the same words."""
+    from dataclasses import replace
+
+    from avfuse.io import read
+    from avfuse.io.emissions import read_emissions, read_spelling
+    from avfuse.io.transcripts import read_text, read_transcript, writer_of
+    from avfuse.temporal.transcript import estimate_transcript
+
+    inputs: list[str | Path | None] = [recording, text, emissions, spelling, reference, times]
+    for out in outputs or ():
+        writer_of(out)
+        check_spares(out, inputs)
+        check_writable(out)
+    if (reference is None) != (times is None):
+        raise StreamError("--reference and --times belong together: speech, and the times of its words")
+    said = read_text(text)
+    example = None if reference is None or times is None else (_sound_of(read(reference)), read_transcript(times))
+    found = estimate_transcript(
+        _sound_of(read(recording)), said, emissions=None if emissions is None else read_emissions(emissions),
+        spelling=None if spelling is None else read_spelling(spelling), reference=example, voice=voice,
+    )  # fmt: skip
+    found = replace(found, source=recording)
+    for out in outputs or ():
+        if found.status == "aligned" or out.suffix.lower() == ".json":
+            found.save(out)
+            _say(f"wrote {out}")
+        else:
+            _say(f"{out}: not written: the text could not be placed")
+    with _printing():
+        if as_json:
+            _print_json(found.to_json())
+        else:
+            print(found)
+    if found.status == "aligned" and found.message:
+        _say(found.message)
+    return DONE if found.status == "aligned" else DOUBTFUL
+
+
+def _sound_of(recording: Recording) -> Stream:
+    sounds = recording.of_kind("sound")
+    if not sounds:
+        raise ReadError(f"{recording.source}: holds no sound; expected a recording of speech")
+    return sounds[0]
 
 
 @app.command()

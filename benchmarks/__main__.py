@@ -11,7 +11,19 @@ from pathlib import Path
 
 from benchmarks.options import Options
 
-NAMES = ("sound", "honest", "limits", "speed", "codecs", "joint", "clocks", "warp", "sensors", "calibrate")
+NAMES = (
+    "sound",
+    "honest",
+    "limits",
+    "speed",
+    "codecs",
+    "joint",
+    "clocks",
+    "warp",
+    "sensors",
+    "transcript",
+    "calibrate",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -325,3 +325,33 @@ def windowed_distances(x, y, shifts, centres, half):
                 squares = [float(((x[:, k + shift].astype(float) - y[:, k]) ** 2).sum()) for k in frames]
                 least[w] = min(least[w], np.mean(squares))
     return least
+
+
+def chain_path(scores, columns, skips, loose):
+    """The path of the highest sum through a chain of states, from the whole matrix; None where there is none.
+
+    Equal sums: stay, else one on, else two on; of the two possible last states the earlier one.
+    """
+    frames, states = len(scores), len(columns)
+    sums = np.full((frames, states), -np.inf, scores.dtype)
+    steps = np.zeros((frames, states), int)
+    sums[0, 0] = scores[0, columns[0]]
+    if loose and states > 1:
+        sums[0, 1] = scores[0, columns[1]]
+    for t in range(1, frames):
+        for s in range(states):
+            ways = [sums[t - 1, s]]
+            ways.append(sums[t - 1, s - 1] if s >= 1 else -np.inf)
+            ways.append(sums[t - 1, s - 2] + skips[s] if s >= 2 else -np.inf)
+            steps[t, s] = int(np.argmax(ways))
+            sums[t, s] = ways[steps[t, s]] + scores[t, columns[s]]
+    state = states - 1
+    if loose and states > 1 and sums[-1, -2] >= sums[-1, -1]:
+        state = states - 2
+    if sums[-1, state] == -np.inf:
+        return -np.inf, None
+    total, path = sums[-1, state], [state]
+    for t in range(frames - 1, 0, -1):
+        state -= steps[t, state]
+        path.append(state)
+    return float(total), np.array(path[::-1])

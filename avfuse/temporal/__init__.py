@@ -5,6 +5,8 @@
     warp       estimate_warp                     two takes of one piece at different tempo
     following  WarpFollower                      the same while one of them is played
     solve      solve_clocks                      many recordings, one consistent answer
+    transcript estimate_transcript               a text on the time of its speech
+    viterbi    ctc_path                          forced alignment of tokens
 
 Both of two inputs are `Stream`s, `(reference, moving)`; results map moving -> reference.
 """
@@ -13,17 +15,26 @@ from avfuse.temporal.following import Position, WarpFollower
 from avfuse.temporal.motion import MotionEstimate, RotationEstimate, estimate_motion
 from avfuse.temporal.solve import solve_clocks
 from avfuse.temporal.sound import estimate_clock, estimate_offset
+from avfuse.temporal.transcript import estimate_transcript
+from avfuse.temporal.viterbi import ctc_path
 from avfuse.temporal.warp import WarpEstimate, estimate_warp
+from avfuse.transcript import Emissions, Phone, Transcript, Word
 
 __all__ = [
+    "Emissions",
     "MotionEstimate",
+    "Phone",
     "Position",
     "RotationEstimate",
+    "Transcript",
     "WarpEstimate",
     "WarpFollower",
+    "Word",
+    "ctc_path",
     "estimate_clock",
     "estimate_motion",
     "estimate_offset",
+    "estimate_transcript",
     "estimate_warp",
     "solve_clocks",
 ]
