@@ -14,9 +14,10 @@ from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, Rec
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.stream import Recording
-from avfuse.temporal.broken import edges_of, join, parts_of
+from avfuse.temporal.broken import Part, edges_of, join, parts_of
 from avfuse.temporal.graph import groups_of
 from avfuse.temporal.hearing import Heard, hear
+from avfuse.temporal.movement import Movement, compare_movements
 from avfuse.temporal.pairing import ALL_PAIRS, Pair, choose_pairs, score_pairs
 from avfuse.temporal.sound import compare, nothing_to_hear
 
@@ -54,11 +55,15 @@ def align(
         estimates, {n: h.name for n, h in heard.items()}, {n: h.start + h.duration for n, h in heard.items()}
     )
     edges = _without_repetition(edges_of(estimates, parts))
+    moved = _compare_movements(named, edges, max_offset, tell)
+    for name in {n for pair, e in moved.items() if e.clock is not None for n in pair} - set(parts):
+        parts[name], cuts[name] = [Part((name, named[name].streams[0].name), 0.0, named[name].duration)], []
+    edges += _movement_edges(moved, parts)
     root = chosen or _default_reference(named, heard, edges)
-    solved = join(edges, parts, cuts, _island_references(root, named, heard, edges))
+    solved = join(edges, parts, cuts, _island_references(root, named, list(parts), edges))
     clocks: dict[str, ClockEstimate] = {}
     for name in [root, *sorted(set(named) - {root})]:
-        clocks[name] = _noting_damage(_clock_of(name, root, solved, estimates, heard, named), heard.get(name))
+        clocks[name] = _noting_damage(_clock_of(name, root, solved, estimates, moved, heard, named), heard.get(name))
     tell(1.0, "done")
     return Alignment(
         root,
@@ -148,6 +153,44 @@ def _compare_all(
     return found
 
 
+def _compare_movements(
+    named: Mapping[str, Recording], edges: Sequence[ClockEdge], max_offset: float | None, tell: Progress
+) -> dict[Pair, ClockEstimate]:
+    """Comparisons by motion of recordings that sound has not brought together, until nothing is left apart."""
+    movements = {name: m for name, recording in named.items() if (m := Movement(recording)).tells}
+    together = {name: k for k, group in enumerate(_belonging(list(named), edges)) for name in group}
+    found: dict[Pair, ClockEstimate] = {}
+    # Sensors first: a picture takes long to look at.
+    pairs = sorted(combinations(sorted(movements), 2), key=lambda p: sum(not movements[n].sensors for n in p))
+    for a, b in pairs:
+        if together[a] == together[b]:
+            continue
+        tell(1.0, f"comparing how {a} and {b} moved")
+        estimate = compare_movements(movements[a], movements[b], max_offset=max_offset)
+        if estimate is None:
+            continue
+        found[a, b] = estimate
+        if estimate.clock is not None:
+            old, new = together[b], together[a]
+            together = {name: new if group == old else group for name, group in together.items()}
+    return found
+
+
+def _movement_edges(moved: Mapping[Pair, ClockEstimate], parts: Mapping[str, Sequence[Part]]) -> list[ClockEdge]:
+    """One edge for each comparison that placed something, between the parts in whose middle it is surest."""
+    edges = []
+    for (a, b), e in moved.items():
+        if isinstance(e.clock, ClockMap) and e.cov is not None:
+            at = float(e.diagnostics["middle"])
+            ends = [_part_at(parts[name], time).node for name, time in ((a, float(e.clock(at))), (b, at))]
+            edges.append(ClockEdge(ends[0], ends[1], e.clock, e.cov, e.confidence, e.evidence[0]))
+    return edges
+
+
+def _part_at(parts: Sequence[Part], time: float) -> Part:
+    return min(parts, key=lambda p: max(p.start - time, time - p.end, 0.0))
+
+
 def _without_repetition(edges: Sequence[ClockEdge]) -> list[ClockEdge]:
     """Wider covariances, so that all pairs of n recordings together claim no more than n - 1 of them.
 
@@ -181,7 +224,8 @@ def _belonging(names: Sequence[str], edges: Sequence[ClockEdge]) -> list[set[str
 
 
 def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]) -> str:
-    usable = [n for n, h in heard.items() if nothing_to_hear(h) is None] or list(named)
+    placed = {node[0] for e in edges for node in (e.reference, e.moving)}
+    usable = [n for n in named if n in placed or (n in heard and nothing_to_hear(heard[n]) is None)] or list(named)
     groups = _belonging(list(named), edges)
 
     def rank(name: str) -> tuple[int, float, str]:
@@ -192,10 +236,10 @@ def _default_reference(named: Mapping[str, Recording], heard: Mapping[str, Heard
 
 
 def _island_references(
-    root: str, named: Mapping[str, Recording], heard: Mapping[str, Heard], edges: Sequence[ClockEdge]
+    root: str, named: Mapping[str, Recording], placed: Sequence[str], edges: Sequence[ClockEdge]
 ) -> list[str]:
     """The reference of every group: the chosen one for its own, elsewhere the longest, ties by name."""
-    groups = _belonging([n for n in named if n in heard], edges)
+    groups = _belonging([n for n in named if n in placed], edges)
     return [root if root in g else min(g, key=lambda n: (-named[n].duration, n)) for g in groups]
 
 
@@ -204,6 +248,7 @@ def _clock_of(
     root: str,
     solved: Mapping[str, ClockEstimate],
     estimates: Mapping[Pair, ClockEstimate],
+    moved: Mapping[Pair, ClockEstimate],
     heard: Mapping[str, Heard],
     named: Mapping[str, Recording],
 ) -> ClockEstimate:
@@ -220,6 +265,11 @@ def _clock_of(
         drift_known = found.drift_std is not None and found.drift_std < 20e-6
         return found if drift_known else replace(found, drift_known=False)
     if name not in heard:
+        of_motion = [(pair, e) for pair, e in moved.items() if name in pair and e.clock is None]
+        if of_motion:
+            (a, b), refusal = min(of_motion, key=lambda item: (root not in item[0], item[0]))
+            message = f"against {a if b == name else b}: {refusal.message}"
+            return ClockEstimate("no_match", message=message, span=span, reference=root, evidence=refusal.evidence)
         kinds = ", ".join(s.kind for s in named[name].streams) or "no streams"
         return ClockEstimate(
             "degenerate", message=f"has no sound (only {kinds}); nothing to compare", span=span, reference=root

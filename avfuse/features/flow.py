@@ -48,11 +48,12 @@ class ImageMotion:
     apart: F64
 
 
-def image_motion(stream: Stream, *, focal: float | None = None) -> ImageMotion:
+def image_motion(stream: Stream, *, focal: float | None = None, most: float | None = None) -> ImageMotion:
     """How the camera of a picture stream turned.
 
     focal: of the lens, in widths of the longer side; None guesses 0.9. A wrong one makes the rates about x and y too
-    large or too small, nothing else. Raises StreamError for other kinds and fewer than three frames.
+        large or too small, nothing else. most: seconds from the beginning that are looked at; None takes all.
+    Raises StreamError for other kinds and fewer than three frames.
     """
     import cv2
 
@@ -63,6 +64,8 @@ def image_motion(stream: Stream, *, focal: float | None = None) -> ImageMotion:
     before: Grey | None = None
     corners: Any = None
     for time, frame in _frames(stream):
+        if most is not None and times and time > times[0] + most:
+            break
         if before is not None and before.shape == frame.shape:
             corners = cv2.goodFeaturesToTrack(before, _CORNERS, _QUALITY, _APART)
             fits.append(_turn(cv2, before, frame, corners, focal or FOCAL))

@@ -1,0 +1,92 @@
+"""What recordings show of motion, by sensors and by moving pictures, and the clocks between them that it tells.
+
+Sensors are cheap and are compared first; a picture is looked at only where sensors of both did not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+from avfuse.alignment import ClockEstimate
+from avfuse.errors import StreamError
+from avfuse.features.flow import image_motion
+from avfuse.stream import Recording, Stream
+from avfuse.temporal.motion import Samples, comparable, compare
+
+_KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
+_MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
+_TURNING = ("rotation_rate", "pose", "orientation")
+
+
+class Movement:
+    """The streams of one recording that tell of motion; pictures are decoded when they are needed, and once."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.name = recording.name
+        self.sensors: tuple[Stream, ...] = tuple(s for kind in _KINDS for s in recording.of_kind(kind))  # type: ignore[arg-type]
+        self.silent = not recording.of_kind("sound")
+        self._pictures = recording.of_kind("picture")
+
+    @property
+    def tells(self) -> bool:
+        return bool(self.sensors or self._pictures)
+
+    @cached_property
+    def seen(self) -> Stream | None:
+        """Rotation rate of the camera; None where there is no picture, or none that lasts."""
+        if not self._pictures:
+            return None
+        try:
+            return image_motion(self._pictures[0], most=_MOST).rate
+        except StreamError:
+            return None
+
+
+def compare_movements(
+    reference: Movement, moving: Movement, *, max_offset: float | None = None
+) -> ClockEstimate | None:
+    """The clock of one recording on that of the other, by the first kind of motion that tells it; None where they have
+    no such kind in common. Refusals are those of the last kind that was tried.
+    """
+    last: ClockEstimate | None = None
+    for a in reference.sensors:
+        for b in moving.sensors:
+            found = _of_streams(a, b, max_offset)
+            if found is not None and found.status == "aligned":
+                return replace(found, evidence=("motion",))
+            last = found or last
+    # A camera and a sensor on one body, or two silent cameras on one rig.
+    for a, b in _with_pictures(reference, moving):
+        found = _of_streams(a, b, max_offset)
+        if found is not None and found.status == "aligned":
+            return replace(found, evidence=("picture",))
+        last = found or last
+    return last
+
+
+def _with_pictures(reference: Movement, moving: Movement) -> Iterator[tuple[Stream, Stream]]:
+    """What can be compared where one of the two is seen; cameras that both heard sound have had their chance."""
+    for a in _turning(reference):
+        if moving.seen is not None:
+            yield a, moving.seen
+    for b in _turning(moving):
+        if reference.seen is not None:
+            yield reference.seen, b
+    if (reference.silent or moving.silent) and reference.seen is not None and moving.seen is not None:
+        yield reference.seen, moving.seen
+
+
+def _turning(movement: Movement) -> list[Stream]:
+    return [s for s in movement.sensors if s.kind in _TURNING]
+
+
+def _of_streams(a: Stream, b: Stream, max_offset: float | None) -> ClockEstimate | None:
+    """None where these two streams cannot be compared at all."""
+    try:
+        pairs: list[tuple[Samples, Samples]] = comparable(a, b)
+    except StreamError as error:
+        return ClockEstimate("degenerate", message=str(error), evidence=("motion",))
+    found = [compare(x, y, "rotation", max_offset=max_offset).clock for x, y in pairs]
+    return min(found, key=lambda c: (c.status != "aligned", c.std if c.clock is not None else 0.0), default=None)

@@ -1,0 +1,106 @@
+"""Recordings that heard nothing in common: placed by how they moved, through `align` and the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import avfuse
+from avfuse.cli import main
+from avfuse.features.flow import image_motion
+from avfuse.simulation.motions import simulate_motions
+from avfuse.stream import Recording, Stream
+
+
+def write_csv(path: Path, stream: Stream) -> Path:
+    rows = np.column_stack([stream.times, stream.values])
+    np.savetxt(path, rows, delimiter=",", header="time [s],gx [rad/s],gy [rad/s],gz [rad/s]", comments="", fmt="%.9g")
+    return path
+
+
+def test_sensors_and_a_stranger_through_the_command_line(tmp_path, capsys):
+    pair = simulate_motions(20.0, np.random.default_rng(1))
+    other = simulate_motions(15.0, np.random.default_rng(2))
+    files = [
+        write_csv(tmp_path / f"{name}.csv", stream)
+        for name, stream in (("a", pair.reference), ("b", pair.moving), ("stranger", other.moving))
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(["align", *map(str, files), "--json"])
+    assert ended.value.code == 3  # the stranger has no place
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference"] == "a"
+    assert found["clocks"]["b"]["evidence"] == ["motion"]
+    segment = found["clocks"]["b"]["segments"][0]
+    assert segment["offset"] == pytest.approx(pair.truth.offset, abs=3e-3)
+    assert found["clocks"]["stranger"]["status"] == "no_match"
+    assert "rotation rate" in found["clocks"]["stranger"]["message"]
+
+
+def turning_camera(seconds: float, rate: float, rng: np.random.Generator) -> tuple[Stream, Stream]:
+    """What a camera saw that was turned about two axes in front of a wall, and the gyroscope on it, 0.4 s later."""
+    import cv2
+
+    focal = 0.9 * 320
+    wall = cv2.resize(rng.integers(0, 256, (150, 150), np.uint8), (1500, 1500), interpolation=cv2.INTER_CUBIC)
+    t = np.arange(0, seconds + 1, 1e-3)
+    turn = np.zeros((len(t), 2))
+    for hertz in (0.4, 0.7, 1.3, 2.1):
+        turn += rng.uniform(0.02, 0.06, 2) / hertz * np.sin(2 * np.pi * (hertz * t[:, None] + rng.uniform(0, 1, 2)))
+    times = np.arange(0, seconds, 1 / rate)
+    frames = []
+    for at in times:
+        x, y = (focal * np.tan(np.interp(at, t, turn[:, k])) for k in range(2))
+        shift = np.array([[1, 0, x - 590], [0, 1, y - 660]])
+        frames.append(cv2.warpAffine(wall, shift, (320, 180), flags=cv2.INTER_AREA))
+    picture = Stream("picture", "picture", np.stack(frames), times=times)
+    # A picture that goes right and down: the camera turned left about y, up about x.
+    rates = np.gradient(turn, 1e-3, axis=0)
+    moving = np.arange(0, seconds, 1 / 200)
+    gyro = np.stack([np.interp(moving + 0.4, t, r) for r in (rates[:, 1], -rates[:, 0], np.zeros(len(t)))], axis=1)
+    gyro += 0.01 * rng.standard_normal(gyro.shape)
+    return picture, Stream("rotation_rate", "rotation_rate", gyro, times=moving)
+
+
+@pytest.fixture(scope="module")
+def turned() -> tuple[Stream, Stream]:
+    return turning_camera(12.0, 30.0, np.random.default_rng(3))
+
+
+def test_image_motion_is_the_rotation_of_the_camera(turned):
+    picture, gyro = turned
+    seen = image_motion(picture).rate
+    for axis in range(2):
+        expected = np.interp(seen.times, gyro.times + 0.4, gyro.values[:, axis])
+        inside = (seen.times > 0.5) & (seen.times < 11.5)
+        assert np.corrcoef(seen.values[inside, axis], expected[inside])[0, 1] > 0.98
+        assert np.polyfit(expected[inside], seen.values[inside, axis], 1)[0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_silent_camera_is_placed_by_a_gyroscope(turned):
+    picture, gyro = turned
+    camera, sensor = Recording("camera", (picture,)), Recording("imu", (gyro,))
+    alignment = avfuse.align([camera, sensor], reference="camera")
+    found = alignment.clocks["imu"]
+    assert found.evidence == ("picture",)
+    assert abs(float(found.map(5.0)) - 5.4) < max(3 * float(found.std_at(5.0)), 2e-3)
+    assert found.std < 5e-3
+
+
+def test_a_camera_that_stands_still_is_refused(turned):
+    picture, gyro = turned
+    still = Stream("picture", "picture", np.repeat(np.asarray(picture.values)[:1], 60, axis=0), rate=10.0)
+    found = avfuse.align([Recording("camera", (still,)), Recording("imu", (gyro,))]).clocks
+    assert [c.status for c in found.values()].count("aligned") == 0
+
+
+def test_karma_own_gyroscope(shared):
+    recording = avfuse.read(shared / "motion" / "karma.mp4")
+    camera = Recording("camera", recording.of_kind("picture"))
+    sensor = Recording("gyro", recording.of_kind("rotation_rate"))
+    found = avfuse.align([camera, sensor], reference="camera").clocks["gyro"]
+    # All that happens is a turn in the last half second.
+    assert abs(float(found.map(11.7)) - 11.7) < 0.02
