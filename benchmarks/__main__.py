@@ -21,6 +21,7 @@ NAMES = (
     "clocks",
     "warp",
     "sensors",
+    "motion",
     "transcript",
     "calibrate",
 )

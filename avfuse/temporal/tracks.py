@@ -112,8 +112,9 @@ def _thinned(track: Track, fold: int, cutoff: float) -> Track:
     half = int(_LOW_PASS * track.rate / cutoff)
     k = np.arange(-half, half + 1)
     taps = np.sinc(2 * cutoff / track.rate * k) * np.hamming(len(k))
-    n = fft.next_fast_len(track.size + len(taps), real=True)
-    values = fft.irfft(fft.rfft(track.values, n) * fft.rfft(taps / taps.sum(), n), n)[:, half : half + track.size]
+    whole, more = _continued(track, half)
+    n = fft.next_fast_len(whole.shape[1] + len(taps), real=True)
+    values = fft.irfft(fft.rfft(whole, n) * fft.rfft(taps / taps.sum(), n), n)[:, half + more :][:, : track.size]
     valid = track.valid[::fold]
     values = np.where(valid, values[:, ::fold], 0.0)
     return replace(track, values=np.ascontiguousarray(values), rate=track.rate / fold, valid=valid)
@@ -124,11 +125,7 @@ def shaped(track: Track, amplitude: Callable[[F64], F64]) -> Track:
 
     Gaps are bridged and both ends continued (reflected about their last values) first: steps would ring.
     """
-    values = bridged(track)
-    more = min(track.size - 1, int(_CONTINUED * track.rate))
-    before = 2 * values[:, :1] - values[:, more:0:-1]
-    after = 2 * values[:, -1:] - values[:, -2 : -2 - more : -1]
-    whole = np.concatenate([before, values, after], axis=1)
+    whole, more = _continued(track, int(_CONTINUED * track.rate))
     # What is left of the steps at the far ends sinks into the zeros beyond.
     ramp = np.sin(np.pi / 2 * (np.arange(more) + 0.5) / max(more, 1)) ** 2
     whole[:, :more] *= ramp
@@ -137,6 +134,16 @@ def shaped(track: Track, amplitude: Callable[[F64], F64]) -> Track:
     gain = amplitude(fft.rfftfreq(n, 1 / track.rate))
     made = fft.irfft(fft.rfft(whole, n) * gain, n)[:, more : more + track.size]
     return replace(track, values=np.where(track.valid, made, 0.0))
+
+
+def _continued(track: Track, more: int) -> tuple[F64, int]:
+    """Values with `more` samples before and after, or as many as there are, and how many: gaps bridged, both ends
+    reflected about their last values."""
+    values = bridged(track)
+    more = min(track.size - 1, more)
+    before = 2 * values[:, :1] - values[:, more:0:-1]
+    after = 2 * values[:, -1:] - values[:, -2 : -2 - more : -1]
+    return np.concatenate([before, values, after], axis=1), more
 
 
 def bridged(track: Track) -> F64:
