@@ -210,6 +210,20 @@ class PictureSource:
         if times:
             yield np.array(times), np.stack(frames)
 
+    def grey(self, pixels: int, findings: Findings) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """(time, `(height, width)` uint8 brightness), made small by FFmpeg itself: about `pixels` of them, none larger.
+
+        Rows are those of the stored picture, which the sensor read one after the other: nothing is turned upright.
+        """
+        # One for all frames: it keeps what it worked out for the size.
+        scaler = av.video.reformatter.VideoReformatter()
+        size: tuple[int, int] | None = None
+        for time, frame in self.frames(findings):
+            if size is None:
+                size = small_size(frame.width, frame.height, pixels)
+            made = scaler.reformat(frame, *size, format="gray8", interpolation="AREA")
+            yield time, np.ascontiguousarray(made.to_ndarray())
+
     def frames(self, findings: Findings, threads: int = 0) -> Iterator[tuple[float, Any]]:
         """(time, PyAV frame), times rising; frames that are not later than the one before are left out.
 
@@ -240,6 +254,12 @@ class PictureSource:
                 size = (frame.width, frame.height)
                 previous = time
                 yield time, frame
+
+
+def small_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """(width, height) of about `pixels` in all and the same shape, in multiples of 8; never larger than it is."""
+    scale = min(1.0, (pixels / (width * height)) ** 0.5)
+    return tuple(max(8, round(side * scale / 8) * 8) for side in (width, height))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
