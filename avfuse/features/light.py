@@ -181,11 +181,14 @@ def _impulse(
     if before is None or after is None:
         return np.zeros((image.shape[0] // CELL, image.shape[1] // CELL), np.float32)
     earlier, later = now[0] - before[0], after[0] - now[0]
-    change = flow.calc(image, after[1], None) / np.float32(later)
-    change += flow.calc(image, before[1], None) / np.float32(earlier)
-    # The camera's own shake is what most of the picture does.
-    change -= np.median(change[::3, ::3].reshape(-1, 2), axis=0)
-    size = np.hypot(change[..., 0], change[..., 1])
+    back = flow.calc(image, before[1], None)
+    back -= np.median(back[::3, ::3].reshape(-1, 2), axis=0)  # the camera's own shake is what most of the picture does
+    ahead = flow.calc(image, after[1], None)
+    ahead -= np.median(ahead[::3, ::3].reshape(-1, 2), axis=0)
+    # Velocity that is lost: the change, as far as it goes against where it came from.
+    far = np.hypot(back[..., 0], back[..., 1])
+    along = (ahead[..., 0] * back[..., 0] + ahead[..., 1] * back[..., 1]) / (far + np.float32(1e-6))
+    size = far / np.float32(earlier) + along / np.float32(later)
     size -= np.float32(_STILL / earlier + _STILL / later)
     np.maximum(size, 0.0, out=size)
     # Flow is a guess where nothing can be told from its surroundings, and no matter where nothing changes.
