@@ -94,7 +94,7 @@ class SoundFeatures:
         peak = (total[np.minimum(at + 20, len(loud))] - total[at]) / 20
         # A faint onset counts for less than a loud one, by the fourth root of its energy.
         level = (peak / max(float(np.max(peak, initial=0.0)), 1e-12)) ** 0.25
-        return Onsets(self.start + at / FRAME_RATE, rise[at] * level)
+        return Onsets(self.start + (at + 0.5) / FRAME_RATE, rise[at] * level)
 
     @cached_property
     def envelope(self) -> Single:

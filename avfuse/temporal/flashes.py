@@ -93,7 +93,9 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
         found = minimize(cost, x0, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": steps})
         return float(found.fun), np.asarray(found.x)
 
-    best, x = min((refine(values, everything, 250) for _, values in tried[:4]), key=lambda pair: pair[0])
+    # From the best of every length: a long flash's end looks like the dark after a short one.
+    starts = {values[3]: values for _, values in reversed(tried)}.values()
+    best, x = min((refine(values, everything, 300) for values in starts), key=lambda pair: pair[0])
     count = len(onsets)
     inside = [float(np.clip(v, 1e-4, 0.5)) for v in np.exp(x[2:])]
     each = lit_residuals(times, light, begins, ends, onsets + x[0], float(np.clip(x[1], 0.0, 0.04)), *inside)

@@ -34,9 +34,14 @@ _ACCEPT = 0.95
 _MIDDLE, _SLOPE = 3.2, 2.0
 _SUREST = 0.997  # recordings are not all like those that this was fitted to
 _EVENTS = 4  # flashes or blows that must be seen and heard: fewer meet by chance
-_MOUTH_LEADS = 0.03  # seconds by which a mouth opens before its sound rises, and how much that differs
+_MOUTH_LEADS = 0.04  # seconds by which a mouth opens before its sound rises, and how much that differs
 _MOUTH_STD = 0.02
-_BLOW_STD, _BOUNCE_STD = 0.003, 0.012  # seconds that stopping takes, that optical flow misjudges
+_BLOW_STD, _BOUNCE_STD = 0.01, 0.02  # seconds that stopping takes, that optical flow misjudges
+_SPARSE = 1.2  # skewness of an envelope that is of blows and not of speech
+_SUPPORT, _SPREAD = 4.0, 3.5  # of times that must take part: in standard deviations of their scatter, and their number
+_COINCIDENCE = 4.0  # standard deviations by which more must be seen and heard together than at other lags
+_LIT = 2.5  # brightness steps from frame to frame by which light comes or goes everywhere
+_MOST_SCATTERED = 0.06  # seconds by which times may differ about the lag of a mouth
 _MOST_DIFFERENT = 0.35  # seconds; kinds of evidence further apart than this contradict each other
 _STILL = 0.05  # brightness steps; a picture in which less changes from frame to frame shows nothing
 
@@ -55,6 +60,7 @@ class Finding:
     offset: float
     std: float
     events: int | None = None
+    tests: tuple[float, ...] = ()
     drift: tuple[float, float, float] | None = None  # value, std, and the picture's time at which offset holds
     readout: float | None = None
 
@@ -132,7 +138,8 @@ def _best(findings: list[Finding]) -> Finding | None:
     """The finest kind of evidence that is sure; else the surest."""
     sure = [f for f in findings if f.confidence >= _ACCEPT]
     if sure:
-        return min(sure, key=lambda f: f.std)
+        blows = any(f.kind == "blow" and f.std < 0.03 for f in sure)
+        return min((f for f in sure if not (blows and f.kind == "bounce")), key=lambda f: f.std)
     return max(findings, key=lambda f: f.confidence, default=None)
 
 
@@ -142,17 +149,18 @@ def _findings(sound: SoundFeatures, picture: PictureFeatures, low: float, high: 
     envelope, onsets = _on_sound_grid(sound)
     lead = sound.start - start
     brightness = onto_grid(picture.times, _brightness(picture), start, count)
-    stops = onto_grid(picture.times, np.sqrt(_stops(picture)), start, count)
-    turns = onto_grid(picture.times, np.sqrt(_pooled(picture, picture.impulse)), start, count)
-    steps = onto_grid(picture.times, np.log1p(_steps(picture)), start, count)
+    stopping, turning, rising = _stops(picture), _turns(picture), _steps(picture)
+    stops = onto_grid(picture.times, np.sqrt(stopping), start, count)
+    turns = onto_grid(picture.times, np.sqrt(turning), start, count)
+    steps = onto_grid(picture.times, np.log1p(rising), start, count)
 
     def search(regions: Single, heard: Single, *, signed: bool) -> Correspondence | None:
         return correspond(regions, heard, lead=lead, low=low, high=high, signed=signed)
 
     return [
-        _flash(sound, picture, search(steps, onsets, signed=False)),
-        _blow("blow", sound, picture, _stops(picture), search(stops, onsets, signed=False)),
-        _blow("bounce", sound, picture, _pooled(picture, picture.impulse), search(turns, onsets, signed=False)),
+        _flash(sound, picture, rising, search(steps, onsets, signed=False)),
+        _blow("blow", sound, picture, stopping, search(stops, onsets, signed=False)),
+        _blow("bounce", sound, picture, turning, search(turns, onsets, signed=False)),
         _talk(brightness, envelope, lead, search(brightness, envelope, signed=True)),
     ]
 
@@ -173,7 +181,13 @@ def _on_sound_grid(sound: SoundFeatures) -> tuple[Single, Single]:
 def _brightness(picture: PictureFeatures) -> Single:
     """(n, cells) against the whole picture's: lights and automatic exposure are no mouths."""
     values = picture.brightness.astype(np.float32)
-    return np.asarray(values - np.median(values, axis=1, keepdims=True))
+    values -= np.median(values, axis=1, keepdims=True)
+    lit = _lit(picture)
+    if lit.any() and not lit.all():
+        # What a light does to the single cell says nothing of what is there.
+        before = np.maximum.accumulate(np.where(lit, 0, np.arange(len(lit))))
+        values = values[before]
+    return values
 
 
 def _pooled(picture: PictureFeatures, values: NDArray[np.float16]) -> Single:
@@ -192,6 +206,23 @@ def _pooled(picture: PictureFeatures, values: NDArray[np.float16]) -> Single:
 _POOLS = (15, 9, 5)  # cells
 
 
+def _lit(picture: PictureFeatures) -> Bool:
+    """(n,) where light comes or goes everywhere, or another scene begins, and a frame to either side."""
+    cells = picture.brightness.astype(np.float32).reshape(-1, *picture.grid)
+    bands = np.median(np.diff(cells, axis=0, prepend=cells[:1]), axis=2)
+    at = (np.abs(np.median(bands, axis=1)) > _LIT) | (np.abs(bands).max(axis=1) > 3.0 * _LIT) | ~picture.valid
+    at[1:] |= at[:-1].copy()
+    at[:-1] |= at[1:].copy()
+    return np.asarray(at)
+
+
+def _turns(picture: PictureFeatures) -> Single:
+    """(n, pools): how much velocity is lost or reversed at each frame."""
+    turns = _pooled(picture, picture.impulse)
+    turns[_lit(picture)] = 0.0
+    return turns
+
+
 def _stops(picture: PictureFeatures) -> Single:
     """(n, pools): how much less moves after each frame than before it.
 
@@ -203,39 +234,54 @@ def _stops(picture: PictureFeatures) -> Single:
     pooled = _pooled(picture, np.maximum(motion, 0.0).astype(np.float16))
     lost = np.zeros_like(pooled)
     lost[:-1] = np.maximum(pooled[:-1] - pooled[1:], 0.0)
-    steady = picture.valid.copy()
-    steady[:-1] &= picture.valid[1:]
-    lost[~steady] = 0.0
+    lost[_lit(picture)] = 0.0
     return lost
 
 
 def _steps(picture: PictureFeatures) -> Single:
-    """(n, 5): steps up of the brightness of the whole picture and of its quarters, in the median of their cells."""
+    """(n, columns): steps up of brightness from frame to frame, in medians that nothing small can move.
+
+    Of the whole picture, its quarters, each row of cells, and the strongest of these rows: a flash that is shorter than
+    the readout lights a band of rows only.
+    """
     rows, columns = picture.grid
     cells = picture.brightness.astype(np.float32).reshape(-1, rows, columns)
     rise = np.diff(cells, axis=0, prepend=cells[:1])
     h, w = (rows + 1) // 2, (columns + 1) // 2
-    parts = [rise, rise[:, :h, :w], rise[:, rows - h :, :w], rise[:, :h, columns - w :], rise[:, rows - h :, columns - w :]]
-    return np.maximum(np.stack([np.median(p.reshape(len(p), -1), axis=1) for p in parts], axis=1), 0.0)
+    parts = [rise, *(rise[:, i : i + h, j : j + w] for i in (0, rows - h) for j in (0, columns - w))]
+    wide = np.stack([np.median(p.reshape(len(p), -1), axis=1) for p in parts], axis=1)
+    bands = np.median(rise, axis=2)
+    return np.maximum(np.concatenate([bands.max(axis=1, keepdims=True), wide, bands], axis=1), 0.0)
 
 
-def _confidence(found: Correspondence) -> float:
-    return _SUREST / (1.0 + math.exp(-min(max(_SLOPE * (found.margin - _MIDDLE), -40.0), 40.0)))
+def _confidence(found: Correspondence, *doubts: float) -> float:
+    """Probability of a match, from how far the peak stands out and whatever else must be above 0."""
+    logit = _SLOPE * min(found.margin - _MIDDLE, *doubts, 20.0)
+    return _SUREST / (1.0 + math.exp(-max(logit, -20.0)))
 
 
-def _flash(sound: SoundFeatures, picture: PictureFeatures, found: Correspondence | None) -> Finding | None:
+def _flash(
+    sound: SoundFeatures, picture: PictureFeatures, rising: Single, found: Correspondence | None
+) -> Finding | None:
     if found is None:
         return None
     confidence = _confidence(found)
     if confidence < 0.5:
         return Finding("flash", found, confidence, found.peak, 0.02, 0)
-    rise = _steps(picture)[:, int(np.argmax(found.weights))]
+    rise = rising[:, int(np.argmax(found.weights))]
     times, heard, _ = _matched(sound, picture, rise, found.peak, 1.5 * picture.period + 0.02)
     fine = time_flashes(picture.times, picture.rows, heard, float(np.median(heard - times))) if len(heard) else None
+    if fine is not None:
+        # Once more from there: the first search may have begun in the wrong frame.
+        again = time_flashes(picture.times, picture.rows, heard, fine.offset)
+        if again is not None and again.explained.mean() > fine.explained.mean():
+            fine = again
     events = 0 if fine is None else int(np.count_nonzero(fine.explained > 0.5))
     if fine is None or events < _EVENTS:
         return Finding("flash", found, min(confidence, 0.3), found.peak, 0.02, events)
-    return Finding("flash", found, confidence, fine.offset, fine.std, events, readout=fine.readout)
+    together = _coincidence(sound, picture, rise, fine.offset, 1.5 * picture.period + 0.02)
+    confidence = _confidence(found, together - _COINCIDENCE)
+    return Finding("flash", found, confidence, fine.offset, fine.std, events, (together,), readout=fine.readout)
 
 
 def _blow(
@@ -253,10 +299,12 @@ def _blow(
     other, *_ = _centre(sound, picture, strengths[:, int(np.argmax(found.weights))].astype(np.float64), found.peak)
     if events < _EVENTS:
         return Finding(kind, found, min(confidence, 0.3), offset, 0.04, events)
+    together = _coincidence(sound, picture, strength, offset, 0.07)
+    confidence = _confidence(found, together - _COINCIDENCE)
     floor = _BLOW_STD if kind == "blow" else _BOUNCE_STD
     # Neighbourhoods that disagree: something is seen to leave one and not to stop there.
     std = math.sqrt(std**2 + floor**2 + (0.5 * (other - offset)) ** 2)
-    return Finding(kind, found, confidence, offset, std, events, drift)
+    return Finding(kind, found, confidence, offset, std, events, (together,), drift)
 
 
 def _matched(
@@ -276,6 +324,32 @@ def _matched(
             heard.append(float(onset))
             weights.append(min(float(part.max() / level), 1.0))
     return np.array(times), np.array(heard), np.array(weights)
+
+
+def _coincidence(
+    sound: SoundFeatures, picture: PictureFeatures, strength: NDArray[np.floating], offset: float, reach: float
+) -> float:
+    """How much more is seen at the onsets than at as many other lags, in standard deviations of that."""
+    onsets = sound.onsets
+    strong = onsets.times[onsets.strengths > 0.3 * np.percentile(onsets.strengths, 95)] - offset
+    values = np.maximum(strength - np.percentile(strength, 75), 0.0).astype(np.float64)
+    values = np.minimum(values / max(float(np.percentile(values[values > 0], 95)), 1e-12), 1.0)
+    # (n,) most that is seen within reach of each frame, so that an onset needs to be looked up only.
+    from scipy.ndimage import maximum_filter1d
+
+    nearest = maximum_filter1d(values, 2 * max(1, round(reach / picture.period)) + 1)
+    shifts = np.concatenate([[0.0], *([-s, s] for s in 0.25 + 0.17 * np.arange(120))])
+    at = strong[None, :] + shifts[:, None]
+    inside = (at >= picture.start) & (at < picture.end)
+    k = np.clip(np.searchsorted(picture.times, at), 0, len(nearest) - 1)
+    seen = np.where(inside, nearest[k], 0.0).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
+    enough = inside.sum(axis=1) >= max(2, 0.5 * inside[0].sum())
+    others = seen[1:][enough[1:]]
+    if len(others) < 10:
+        return 0.0
+    # Few onsets can hardly scatter: a floor as of one that meets or not.
+    floor = 0.25 / max(int(inside[0].sum()), 1)
+    return float((seen[0] - others.mean()) / math.hypot(float(others.std()), floor))
 
 
 def _centre(
@@ -314,12 +388,24 @@ def _talk(brightness: Single, envelope: Single, lead: float, found: Corresponden
     confidence = _confidence(found)
     if confidence < 0.5:
         return Finding("talk", found, confidence, found.peak, 0.04)
-    offset, std = _fine_talk(brightness, envelope, lead, found)
-    return Finding("talk", found, confidence, offset - _MOUTH_LEADS, math.hypot(std, _MOUTH_STD))
+    offset, std, support, spread = _fine_talk(brightness, envelope, lead, found)
+    confidence = _confidence(found, support - _SUPPORT, spread - _SPREAD)
+    # What is hit goes with its sound all along, from the swing to the rebound: some time, but not which.
+    centred = envelope - envelope.mean()
+    sparse = float(np.mean(centred**3)) > _SPARSE * float(np.mean(centred**2)) ** 1.5
+    if sparse or std > _MOST_SCATTERED:
+        confidence = min(confidence, 0.3)
+    return Finding("talk", found, confidence, offset - _MOUTH_LEADS, math.hypot(std, _MOUTH_STD), tests=(support, spread))
 
 
-def _fine_talk(brightness: Single, envelope: Single, lead: float, found: Correspondence) -> tuple[float, float]:
-    """(lag, std) of the regions that take part, between the steps of the grid; std by leaving out a time at a time."""
+def _fine_talk(
+    brightness: Single, envelope: Single, lead: float, found: Correspondence
+) -> tuple[float, float, float, float]:
+    """(lag, std, support, spread) of the regions that take part, between the steps of the grid.
+
+    std: by leaving out a time at a time. support: mean over times of what they contribute, in its standard deviation.
+    spread: how many times contribute, as if alike.
+    """
     from scipy import fft
 
     finer, reach = 8, 60  # times GRID_RATE; steps of 5 ms to either side
@@ -332,7 +418,7 @@ def _fine_talk(brightness: Single, envelope: Single, lead: float, found: Corresp
     heard = fft.irfft(whitened(envelope[:, None], size)[:, 0], size * finer)[: m * finer]
     shift = round((found.peak - lead) * GRID_RATE * finer)
     first, last = max(0, -shift + reach), min(len(seen), len(heard) - shift - reach)
-    blocks = np.array_split(np.arange(first, last), 12)
+    blocks = np.array_split(np.arange(first, last), int(np.clip((last - first) / (2.5 * GRID_RATE * finer), 4, 24)))
     shifts = np.arange(-reach, reach + 1)
     parts = np.array([[float(seen[b] @ heard[b + shift + s]) for s in shifts] for b in blocks])
 
@@ -345,4 +431,7 @@ def _fine_talk(brightness: Single, envelope: Single, lead: float, found: Corresp
     total = parts.sum(axis=0)
     left = np.array([peak(total - part) for part in parts])
     std = math.sqrt((len(left) - 1) / len(left) * float(np.sum((left - left.mean()) ** 2)))
-    return lead + shift / (GRID_RATE * finer) + peak(total), std
+    each = parts[:, int(np.argmax(total))]
+    support = float(each.mean() / (each.std(ddof=1) / math.sqrt(len(each)) + 1e-12))
+    spread = float(np.sum(np.maximum(each, 0.0)) ** 2 / (np.sum(each**2) + 1e-12))
+    return lead + shift / (GRID_RATE * finer) + peak(total), std, support, spread
