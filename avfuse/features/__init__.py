@@ -1,8 +1,19 @@
 """Features over time, Stream -> Stream: what recordings of one event share.
 
-pitch   harmony: pitch classes and onsets of sound, for takes of one piece
+pitch     harmony: pitch classes and onsets of sound, for takes of one piece
+light     picture_features: brightness and motion per region of a picture, rows for flashes
+loudness  sound_features: energy of sound in fine steps, its onsets, the envelope of speech
 """
 
+from avfuse.features.light import PictureFeatures, picture_features
+from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.features.pitch import HarmonyExtractor, harmony
 
-__all__ = ["HarmonyExtractor", "harmony"]
+__all__ = [
+    "HarmonyExtractor",
+    "PictureFeatures",
+    "SoundFeatures",
+    "harmony",
+    "picture_features",
+    "sound_features",
+]

@@ -8,8 +8,9 @@ those of the sensor: where a flash falls into the picture tells its time finer t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -75,25 +76,25 @@ class PictureFeatures:
         return (*made, Stream("rows", "feature", self.rows, times=self.times))
 
 
-def picture_features(stream: Stream) -> PictureFeatures:
+def picture_features(stream: Stream, tell: Callable[[float], None] | None = None) -> PictureFeatures:
     """Features of a picture stream, decoded once and lazily.
 
     stream: kind `picture`, frames `(n, height, width, 3)` RGB or `(n, height, width)` grey, 8 bits.
+    tell: called with the share that is done, about once for each second of picture.
     Raises StreamError for another kind, ReadError where the file cannot be read.
 
     Velocity comes from dense optical flow (DIS: Kroeger, Timofte, Dai and Van Gool 2016) from every frame to the next
     and to the one before. Both start on the same pixels, so their sum is how the velocity of what is seen there
     changes, wherever it goes: a thing that flies by evenly gives none, one that hits something gives much.
     """
-    import cv2
-
+    cv2: Any = import_module("cv2")  # whose stubs lack optical flow
     if stream.kind != "picture":
         raise StreamError(f"Stream {stream.name!r}: {stream.kind}; expected a picture")
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # decoding has the other cores
     try:
-        return _collect(stream, flow)
+        return _collect(stream, flow, tell or (lambda share: None))
     finally:
         cv2.setNumThreads(threads)
 
@@ -132,16 +133,20 @@ def _triples(frames: Iterator[tuple[float, Grey]]) -> Iterator[list[tuple[float,
         yield [*window, None]
 
 
-def _collect(stream: Stream, flow: Any) -> PictureFeatures:
+def _collect(stream: Stream, flow: Any, tell: Callable[[float], None]) -> PictureFeatures:
     import cv2
 
     times: list[float] = []
     valid: list[bool] = []
     brightness, motion, impulse, rows = [], [], [], []
     grid = (0, 0)
+    told = -np.inf
     for before, now, after in _triples(grey_frames(stream)):
         assert now is not None
         time, image = now
+        if time >= told + 1.0 and stream.duration > 0:
+            told = time
+            tell(min((time - times[0]) / stream.duration, 1.0) if times else 0.0)
         cells = _cell_means(image.astype(np.float32))
         grid = (cells.shape[0], cells.shape[1])
         moved = np.zeros_like(cells)

@@ -46,7 +46,7 @@ class SoundFeatures:
 
     @property
     def duration(self) -> float:
-        return self.energy.shape[1] / FRAME_RATE
+        return float(self.energy.shape[1] / FRAME_RATE)
 
     @property
     def end(self) -> float:
@@ -77,7 +77,7 @@ class SoundFeatures:
             last, first = np.minimum(here + _AHEAD, len(energy)), np.maximum(here - _BEHIND, 0)
             ahead = (total[last] - total[here]) / np.maximum(last - here, 1)
             behind = (total[here] - total[first]) / np.maximum(here - first, 1)
-            behind[: _BEHIND] = np.maximum(behind[:_BEHIND], ahead[:_BEHIND])  # the start is no onset
+            behind[:_BEHIND] = np.maximum(behind[:_BEHIND], ahead[:_BEHIND])  # the start is no onset
             np.maximum(found, np.log((ahead + floor) / (behind + floor)), out=found)
         return found
 

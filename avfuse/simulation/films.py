@@ -94,15 +94,18 @@ def film_with_sound(
         draws = [*_others(duration, for_others, size, happening), *draws]
         shake = _wander(duration, for_others, 2.0 * for_others.random(), 2)
         behind = (ambience if for_others.random() < 0.5 else music)(length, _SOUND_RATE, for_others)
-        sound = sound + behind * rms(sound) / rms(behind) * 10.0 ** (-for_others.uniform(6.0, 20.0) / 20.0)
-    sound = sound + for_noise.normal(0.0, 1e-3 * rms(sound), len(sound))
+        level = rms(sound) / rms(behind) * 10.0 ** (-for_others.uniform(6.0, 20.0) / 20.0)
+        sound = np.asarray(sound + behind * level, np.float32)
+    sound = np.asarray(sound + for_noise.normal(0.0, 1e-3 * rms(sound), len(sound)), np.float32)
     first = round((lead - delay) * _SOUND_RATE)
     heard = np.asarray(sound[first : first + round(duration * _SOUND_RATE)], np.float32)
     times = np.arange(max(2, round(duration * rate))) / rate
     times[1:] += np.clip(for_noise.normal(0.0, 1.0, len(times) - 1) * jitter, -0.4 / rate, 0.4 / rate)
     exposure = min(for_scene.uniform(0.002, 0.02), 0.9 / rate)
     film = _Film(times, size, readout, exposure, draws, lights, shake, duration, int(for_noise.integers(1 << 31)))
-    picture = Stream("picture", "picture", film, rate=rate, facts={"width": width, "height": height, "average_rate": rate})
+    picture = Stream(
+        "picture", "picture", film, rate=rate, facts={"width": width, "height": height, "average_rate": rate}
+    )
     heard_stream = Stream.from_samples(heard / max(1.0, float(np.abs(heard).max()) * 1.05), rate=_SOUND_RATE)
     return FilmWithSound(Recording(happening, (heard_stream, picture)), delay, events)
 
@@ -143,7 +146,9 @@ def _fixed(*values: float) -> Any:
     return tuple(round(v * 2**_SHIFT) for v in values)
 
 
-def _ellipse(canvas: Canvas, centre: tuple[float, float], axes: tuple[float, float], grey: float, angle: float = 0) -> None:
+def _ellipse(
+    canvas: Canvas, centre: tuple[float, float], axes: tuple[float, float], grey: float, angle: float = 0
+) -> None:
     import cv2
 
     radii = _fixed(max(axes[0], 0.1), max(axes[1], 0.1))
@@ -183,7 +188,9 @@ class _Hammer:
         at = (x, y - self.radius - self.height * self.lifted(time))
         _ellipse(canvas, (x, y + 0.4 * self.radius), (2.0 * self.radius, 0.4 * self.radius), 75.0)
         _ellipse(canvas, at, (self.radius, 0.8 * self.radius), self.grey)
-        _ellipse(canvas, (at[0] - 0.3 * self.radius, at[1] - 0.2 * self.radius), (0.3 * self.radius,) * 2, 0.6 * self.grey)
+        _ellipse(
+            canvas, (at[0] - 0.3 * self.radius, at[1] - 0.2 * self.radius), (0.3 * self.radius,) * 2, 0.6 * self.grey
+        )
 
 
 class _Face:
@@ -226,7 +233,9 @@ class _Face:
         shut = np.min(np.abs(self.blinks - time)) < 0.08
         for side in (-1, 1):
             _ellipse(canvas, (x + side * 0.3 * r, y - 0.25 * r), (0.13 * r, 0.02 * r if shut else 0.07 * r), 45.0)
-        _ellipse(canvas, (x, y + 0.48 * r), (0.3 * r - 0.06 * r * opening, 0.05 * r + 0.2 * r * opening), 0.62 * self.grey)
+        _ellipse(
+            canvas, (x, y + 0.48 * r), (0.3 * r - 0.06 * r * opening, 0.05 * r + 0.2 * r * opening), 0.62 * self.grey
+        )
         _ellipse(canvas, (x, y + 0.48 * r), (0.24 * r - 0.06 * r * opening, 0.16 * r * opening), 40.0)
 
 
@@ -238,7 +247,14 @@ def _others(duration: float, rng: np.random.Generator, size: tuple[int, int], ha
         radius, grey = rng.uniform(0.04, 0.1) * size[1], rng.uniform(50.0, 200.0)
         tilt = rng.uniform(0.5, 2.0)
 
-        def draw(canvas: Canvas, time: float, track: Float = track, radius: float = radius, grey: float = grey, tilt: float = tilt) -> None:
+        def draw(
+            canvas: Canvas,
+            time: float,
+            track: Float = track,
+            radius: float = radius,
+            grey: float = grey,
+            tilt: float = tilt,
+        ) -> None:
             at = _at(track, time)
             _ellipse(canvas, (float(at[0]), float(at[1])), (radius, radius * tilt), grey)
 
@@ -292,7 +308,7 @@ class _Film:
         lit = self.lit(time)
         if lit.any():
             noise = noise + np.round(lit).astype(np.int16)[:, None]
-        return np.clip(image.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(image.astype(np.int16) + noise, 0, 255), np.uint8)
 
     def lit(self, time: float) -> Float:
         """(height,) brightness steps that flashes add to each row of the frame at `time`."""
@@ -313,10 +329,10 @@ class _Film:
         rng = np.random.default_rng(self.seed)
         width, height = self.size
         coarse = rng.uniform(50.0, 130.0, (9, 16)).astype(np.float32)
-        image = cv2.resize(coarse, self.size, interpolation=cv2.INTER_CUBIC)
+        image = np.asarray(cv2.resize(coarse, self.size, interpolation=cv2.INTER_CUBIC), np.float32)
         for _ in range(12):
             x, y, w, h = rng.uniform(0, 1, 4) * [width, height, 0.15 * width, 0.2 * height]
-            image[int(y) : int(y + h), int(x) : int(x + w)] += rng.uniform(-30.0, 30.0)
+            image[int(y) : int(y + h), int(x) : int(x + w)] += np.float32(rng.uniform(-30.0, 30.0))
         return np.clip(image, 0, 255).astype(np.uint8)
 
     @cached_property

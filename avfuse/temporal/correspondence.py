@@ -88,7 +88,11 @@ def correspond(
     best = int(candidates[np.argmax(score[candidates])])
     away = np.abs(lags - lags[best]) > _APART
     rival = float(score[away].max()) if away.any() else 0.0
-    near = [k for k in candidates if away[k] and score[k] > score[best] - 3.0 and score[k] == score[max(0, k - 8) : k + 9].max()]
+    near = [
+        k
+        for k in candidates
+        if away[k] and score[k] > score[best] - 3.0 and score[k] == score[max(0, k - 8) : k + 9].max()
+    ]
     row = found[best].astype(np.float64)
     weights = np.where(np.abs(row) > 0.6 * np.abs(row).max(), row, 0.0)
     if not signed:

@@ -65,20 +65,17 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
     onsets = np.array(events)
     energy = np.array([float(np.sum(p**2)) for _, p in added])
 
-    def left(shift: float, readout: float, exposure: float, lasting: float, some: NDArray[np.intp] | slice) -> float:
-        found = lit_residuals(
-            times, light, begins[some], ends[some], onsets[some] + shift, readout, exposure, lasting
-        )
+    def left(values: tuple[float, ...], some: NDArray[np.intp] | slice) -> float:
+        """Of a shift, a readout, an exposure and a length."""
+        shift, readout, exposure, lasting = values
+        found = lit_residuals(times, light, begins[some], ends[some], onsets[some] + shift, readout, exposure, lasting)
         # Each flash in shares of its own light: a bright one does not outvote the others.
         return float(np.sum(found / energy[some]))
 
     everything = slice(None)
     shifts = np.arange(-1.2 * period, 1.2 * period + 1e-9, max(0.002, period / 12))
-    exposures = _EXPOSURES[_EXPOSURES < period]
-    tried = [
-        (left(*values, everything), values)
-        for values in product(shifts, _READOUTS[::2], exposures[::2], _LENGTHS)
-    ]
+    exposures = _EXPOSURES[period > _EXPOSURES]
+    tried = [(left(values, everything), values) for values in product(shifts, _READOUTS[::2], exposures[::2], _LENGTHS)]
     tried.sort(key=lambda pair: pair[0])
 
     def refine(start: tuple[float, ...], some: NDArray[np.intp] | slice, steps: int) -> tuple[float, Float]:
@@ -86,7 +83,7 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
             readout = min(max(x[1], 0.0), 0.04)
             penalty = abs(x[1] - readout) * 100.0
             exposure, lasting = np.exp(np.clip(x[2:], -7.6, [np.log(period), -0.7]))
-            return left(x[0], readout, exposure, lasting, some) + penalty
+            return left((x[0], readout, exposure, lasting), some) + float(penalty)
 
         x0 = np.array([start[0], start[1], *np.log(start[2:])])
         simplex = x0 + np.vstack([np.zeros(4), np.diag([0.003, 0.005, 0.5, 0.4])])
@@ -103,7 +100,7 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
     noise = max(best / max(count, 1), 1e-3) / 8.0
     ranged = []
     for readout in _READOUTS:
-        costs = [left(x[0] + s, readout, *inside, everything) for s in np.arange(-0.016, 0.0161, 0.001)]
+        costs = [left((x[0] + s, readout, *inside), everything) for s in np.arange(-0.016, 0.0161, 0.001)]
         k = int(np.argmin(costs))
         ranged.append((costs[k], x[0] + (k - 16) * 0.001))
     costs_of, shifts_of = np.array(ranged).T

@@ -85,7 +85,7 @@ def compare_sound_picture(
         return ClockEstimate("degenerate", message=nothing, evidence=("picture",))
     far = max_offset if max_offset is not None else math.inf
     findings = [f for f in _findings(sound, picture, -far, far) if f is not None]
-    seen = {"findings": {f.kind: f for f in findings}}
+    seen: dict[str, object] = {"findings": {f.kind: f for f in findings}}
     span = (picture.start, picture.end)
     best = _best(findings)
     if best is None or best.confidence < 0.5:
@@ -93,9 +93,7 @@ def compare_sound_picture(
             "no_match", confidence=1.0 - (best.confidence if best else 0.0), evidence=("picture",), diagnostics=seen,
             message="nothing that moves, flashes or talks in the picture goes with the sound",
         )  # fmt: skip
-    others = [
-        f for f in findings if f.confidence >= _ACCEPT and abs(f.offset - best.offset) > _MOST_DIFFERENT
-    ]
+    others = [f for f in findings if f.confidence >= _ACCEPT and abs(f.offset - best.offset) > _MOST_DIFFERENT]
     if others or best.confidence < _ACCEPT:
         offered = [best, *others]
         candidates = [Candidate(f.offset, 0.0, f.confidence / len(offered)) for f in offered]
@@ -114,6 +112,7 @@ def compare_sound_picture(
         drift, drift_std, at = best.drift
     else:
         drift, drift_std, at = 0.0, PRIOR_DRIFT, middle
+    seen["decided"] = best.kind
     away = np.array([1.0, -at])  # offset at time 0 from the lag at `at` and the drift
     cov = best.std**2 * np.diag([1.0, 0.0]) + drift_std**2 * np.array([[away[1] ** 2, away[1]], [away[1], 1.0]])
     return ClockEstimate(
@@ -187,7 +186,7 @@ def _brightness(picture: PictureFeatures) -> Single:
         # What a light does to the single cell says nothing of what is there.
         before = np.maximum.accumulate(np.where(lit, 0, np.arange(len(lit))))
         values = values[before]
-    return values
+    return np.asarray(values)
 
 
 def _pooled(picture: PictureFeatures, values: NDArray[np.float16]) -> Single:
@@ -395,7 +394,9 @@ def _talk(brightness: Single, envelope: Single, lead: float, found: Corresponden
     sparse = float(np.mean(centred**3)) > _SPARSE * float(np.mean(centred**2)) ** 1.5
     if sparse or std > _MOST_SCATTERED:
         confidence = min(confidence, 0.3)
-    return Finding("talk", found, confidence, offset - _MOUTH_LEADS, math.hypot(std, _MOUTH_STD), tests=(support, spread))
+    return Finding(
+        "talk", found, confidence, offset - _MOUTH_LEADS, math.hypot(std, _MOUTH_STD), tests=(support, spread)
+    )
 
 
 def _fine_talk(
