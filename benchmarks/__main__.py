@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.options import Options
 
-NAMES = ("sound", "honest", "limits", "speed", "codecs", "joint", "clocks", "warp", "calibrate")
+NAMES = ("sound", "honest", "limits", "speed", "codecs", "joint", "clocks", "warp", "picture", "calibrate")
 
 
 def main(arguments: list[str] | None = None) -> int:

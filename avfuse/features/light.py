@@ -200,4 +200,5 @@ def _impulse(
     across, down = (cv2.Sobel(image, cv2.CV_32F, *axes, scale=0.125) for axes in ((1, 0), (0, 1)))
     differs = cv2.absdiff(image, before[1]).astype(np.float32) + cv2.absdiff(image, after[1])
     size *= np.minimum((np.abs(across) + np.abs(down)) * differs, np.float32(_TEXTURE**2)) / np.float32(_TEXTURE**2)
-    return np.minimum(_cell_means(size) * np.float32(CELL * CELL / image.shape[1]), np.float32(6e4))  # of float16
+    total = _cell_means(size) * np.float32(CELL * CELL / image.shape[1])
+    return np.asarray(np.minimum(total, np.float32(6e4)))  # float16 holds no more

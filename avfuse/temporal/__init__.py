@@ -19,8 +19,10 @@ __all__ = [
     "Position",
     "WarpEstimate",
     "WarpFollower",
+    "compare_sound_picture",
     "estimate_clock",
     "estimate_offset",
+    "estimate_sound_picture",
     "estimate_warp",
     "solve_clocks",
 ]

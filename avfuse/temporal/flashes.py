@@ -95,6 +95,14 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
     best, x = min((refine(values, everything, 300) for values in starts), key=lambda pair: pair[0])
     count = len(onsets)
     inside = [float(np.clip(v, 1e-4, 0.5)) for v in np.exp(x[2:])]
+    exchanged = 0.0
+    if max(inside) < period:
+        # A short light seen for long looks like a long light seen shortly: the middle is known, and which it was is
+        # not. Lights that are shorter than an exposure are photographers'; those that are longer are rarely this short.
+        exchanged = 0.5 * abs(inside[1] - inside[0])
+        if inside[1] > inside[0]:
+            x[0] += exchanged
+            inside.reverse()
     each = lit_residuals(times, light, begins, ends, onsets + x[0], float(np.clip(x[1], 0.0, 0.04)), *inside)
     # What other readouts leave, and the delay that goes with them: with one flash they are all alike.
     noise = max(best / max(count, 1), 1e-3) / 8.0
@@ -113,9 +121,11 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
         start = (x[0], float(np.clip(x[1], 0, 0.04)), *inside)
         # Some at a time, so that hundreds of flashes take no longer than ten.
         folds = min(count, 10)
-        parts = [refine(start, np.flatnonzero(np.arange(count) % folds != f), 120)[1][0] for f in range(folds)]
+        refined = [refine(start, np.flatnonzero(np.arange(count) % folds != f), 120)[1] for f in range(folds)]
+        # Middles of the light: they do not depend on how its length and the exposure share what is seen.
+        parts = [y[0] + (0.5 * float(np.exp(y[3])) if exchanged else 0.0) for y in refined]
         jackknife = (folds - 1) / folds * float(np.sum((np.array(parts) - np.mean(parts)) ** 2))
     shift = float(x[0]) if count > 2 else middle
     # The sound's onset itself is good to half a millisecond; one flash alone tells nothing of scatter.
-    std = float(np.sqrt(loose + jackknife + 0.0005**2 + (0.004**2 if count == 1 else 0.0)))
+    std = float(np.sqrt(loose + jackknife + 0.2 * exchanged**2 + 0.0005**2 + (0.004**2 if count == 1 else 0.0)))
     return FlashTiming(offset - shift, std, float(np.clip(x[1], 0.0, 0.04)), 1 - each / energy)

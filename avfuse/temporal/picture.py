@@ -250,7 +250,7 @@ def _steps(picture: PictureFeatures) -> Single:
     parts = [rise, *(rise[:, i : i + h, j : j + w] for i in (0, rows - h) for j in (0, columns - w))]
     wide = np.stack([np.median(p.reshape(len(p), -1), axis=1) for p in parts], axis=1)
     bands = np.median(rise, axis=2)
-    return np.maximum(np.concatenate([bands.max(axis=1, keepdims=True), wide, bands], axis=1), 0.0)
+    return np.asarray(np.maximum(np.concatenate([bands.max(axis=1, keepdims=True), wide, bands], axis=1), 0.0))
 
 
 def _confidence(found: Correspondence, *doubts: float) -> float:
