@@ -325,3 +325,31 @@ def windowed_distances(x, y, shifts, centres, half):
                 squares = [float(((x[:, k + shift].astype(float) - y[:, k]) ** 2).sum()) for k in frames]
                 least[w] = min(least[w], np.mean(squares))
     return least
+
+
+# Picture
+
+
+def lit_residuals(times, rows, first, last, onsets, readout, exposure, lasting):
+    """Shares of light row by row, and a least squares fit of the light's two ends."""
+    height = rows.shape[1]
+    found = []
+    for a, b, onset in zip(first, last, onsets, strict=True):
+        design, values = [], []
+        for k in range(a, b):
+            for r in range(height):
+                down = (r + 0.5) / height
+                middle = times[k] + (down - 0.5) * readout
+                overlap = min(onset + lasting, middle + exposure / 2) - max(onset, middle - exposure / 2)
+                share = max(overlap, 0.0) / min(exposure, lasting)
+                design.append([share * (1 - down), share * down])
+                values.append(rows[k, r])
+        design, values = np.array(design), np.array(values)
+        ends = np.zeros(2)
+        if np.linalg.matrix_rank(design) == 2:
+            ends = np.linalg.lstsq(design, values, rcond=None)[0]
+        if np.any(ends <= 0):
+            both = design.sum(axis=1)
+            ends = np.full(2, max(0.0, both @ values / max(both @ both, 1e-300)))
+        found.append(float(np.sum((values - design @ ends) ** 2)))
+    return np.array(found)

@@ -1,67 +1,9 @@
-"""Loops over frames: bends of trajectories, and light that falls into rows which are read one after the other."""
+"""Light that falls into rows which are read one after the other."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
-
-
-@njit(cache=True, nogil=True)
-def bend_residuals(times, signals, first, last, bends):
-    """(events, bends): what continuous pairs of parabolas, bent at a given time, leave of the signals.
-
-    times: (n,). signals: (n, channels). first, last: (events,) half-open range of frames of each event.
-    bends: (events, bends) times at which to bend. Sum of squares over frames and channels.
-    """
-    events, count = bends.shape
-    channels = signals.shape[1]
-    out = np.empty((events, count))
-    for e in range(events):
-        n = last[e] - first[e]
-        base = np.empty((5, n))
-        for b in range(count):
-            bend = bends[e, b]
-            for k in range(n):
-                u = times[first[e] + k] - bend
-                after = max(u, 0.0)
-                base[0, k] = 1.0
-                base[1, k] = u
-                base[2, k] = u * u
-                base[3, k] = after
-                base[4, k] = after * after
-            # Orthogonal one after the other; what depends on those before vanishes.
-            for i in range(5):
-                before = 0.0
-                for k in range(n):
-                    before += base[i, k] * base[i, k]
-                for j in range(i):
-                    dot = 0.0
-                    for k in range(n):
-                        dot += base[i, k] * base[j, k]
-                    for k in range(n):
-                        base[i, k] -= dot * base[j, k]
-                norm = 0.0
-                for k in range(n):
-                    norm += base[i, k] * base[i, k]
-                scale = 1.0 / np.sqrt(norm) if norm > 1e-12 * before and norm > 0.0 else 0.0
-                for k in range(n):
-                    base[i, k] *= scale
-            total = 0.0
-            for c in range(channels):
-                mean = 0.0
-                for k in range(n):
-                    mean += signals[first[e] + k, c]
-                mean /= n
-                for k in range(n):
-                    value = signals[first[e] + k, c] - mean
-                    total += value * value
-                for i in range(5):
-                    dot = 0.0
-                    for k in range(n):
-                        dot += base[i, k] * (signals[first[e] + k, c] - mean)
-                    total -= dot * dot
-            out[e, b] = max(total, 0.0)
-    return out
 
 
 @njit(cache=True, nogil=True)
@@ -95,15 +37,14 @@ def lit_residuals(times, rows, first, last, onsets, readout, exposure, lasting):
                 b0 += top * value
                 b1 += low * value
         det = a00 * a11 - a01 * a01
-        if det > 1e-9 * a00 * a11 and det > 0.0:
+        x0 = x1 = 0.0
+        if det > 1e-9 * a00 * a11:
             x0 = (a11 * b0 - a01 * b1) / det
             x1 = (a00 * b1 - a01 * b0) / det
-            # Light adds; it takes nothing away.
-            if x0 > 0.0 and x1 > 0.0:
-                total -= x0 * b0 + x1 * b1
-            else:
-                both = a00 + 2.0 * a01 + a11
-                x = max(0.0, (b0 + b1) / both)
-                total -= x * (b0 + b1)
+        if x0 <= 0.0 or x1 <= 0.0:
+            # One row alone tells of no line, and light adds: it takes nothing away.
+            both = a00 + 2.0 * a01 + a11
+            x0 = x1 = max(0.0, (b0 + b1) / both) if both > 0.0 else 0.0
+        total -= 2.0 * (x0 * b0 + x1 * b1) - (a00 * x0 * x0 + 2.0 * a01 * x0 * x1 + a11 * x1 * x1)
         out[e] = max(total, 0.0)
     return out
