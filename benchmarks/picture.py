@@ -212,7 +212,7 @@ def benchmark(options: Options) -> bool:
             "real clips shifted within +-1 s: no wrong answer", f"{len(wrong)} wrong of {len(answered)}", not wrong
         )
         tables.append(_clip_table(clips))
-        count = options.pick(12, 400)
+        count = 20 * options.pick(1, 20)
         pairs = gather(options, "unrelated", partial(unrelated_row, seed=options.seed), count)
         matched = [r for r in pairs if r["status"] == "aligned"]
         goals.add("unrelated pairs answered: at most 1 %", f"{len(matched)} of {count}", len(matched) <= 0.01 * count)

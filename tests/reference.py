@@ -353,3 +353,13 @@ def lit_residuals(times, rows, first, last, onsets, readout, exposure, lasting):
             ends = np.full(2, max(0.0, both @ values / max(both @ both, 1e-300)))
         found.append(float(np.sum((values - design @ ends) ** 2)))
     return np.array(found)
+
+
+def block_means(image, top, left, block, step, rows, columns):
+    """Square by square."""
+    found = np.empty((rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            y, x = top + r * block, left + c * block
+            found[r, c] = np.floor(image[y : y + block : step, x : x + block].mean() + 0.5)
+    return found

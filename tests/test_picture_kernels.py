@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfuse._kernels.picture import lit_residuals
+from avfuse._kernels.picture import block_means, lit_residuals
 
 pytestmark = pytest.mark.kernel
 
@@ -28,6 +28,18 @@ def test_what_flashes_leave_agrees_with_its_twin(seed, events, frames, height, r
     expected = reference.lit_residuals(*arguments)
     found = lit_residuals(*arguments)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.sum(rows**2))
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4),
+    st.integers(0, 3), st.integers(0, 3),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_small_pictures_agree_with_their_twin(seed, block, step, rows, columns, top, left):
+    image = np.random.default_rng(seed).integers(0, 256, (top + rows * block, left + columns * block)).astype(np.uint8)
+    arguments = (image, top, left, block, step, rows, columns)
+    # Half way between two steps either is right.
+    assert np.abs(block_means(*arguments).astype(int) - reference.block_means(*arguments)).max() <= 1
 
 
 def test_light_that_fits_leaves_nothing():

@@ -101,7 +101,7 @@ def picture_features(stream: Stream, tell: Callable[[float], None] | None = None
 
 def grey_frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
     """(time, small `(height, width)` uint8) of every frame of a picture stream, decoded while it is iterated."""
-    from avfuse.io.decoding import PictureSource, small_size
+    from avfuse.io.decoding import PictureSource, reduction
     from avfuse.io.placing import Findings
 
     if isinstance(stream.values, PictureSource):
@@ -115,9 +115,11 @@ def grey_frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
                 f"Stream {stream.name!r}: pictures of {frames.dtype} and shape {frames.shape}; expected uint8 "
                 "(n, height, width, 3)"
             )
-        size = small_size(frames.shape[2], frames.shape[1], PIXELS)
+        block, columns, rows = reduction(frames.shape[2], frames.shape[1], PIXELS)
+        top, left = max(0, frames.shape[1] - rows * block) // 2, max(0, frames.shape[2] - columns * block) // 2
         for time, frame in zip(times, frames, strict=True):
-            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            part = frame[top : top + rows * block, left : left + columns * block]
+            small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
             yield float(time), np.asarray(small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
 
 

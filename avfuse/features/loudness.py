@@ -21,6 +21,7 @@ BANDS = ((100.0, 1000.0), (300.0, 3400.0), (1500.0, 7000.0))  # Hz: blows, speec
 _BLOCK = 30.0  # seconds that are filtered at a time
 _AHEAD, _BEHIND = 6, 30  # ms before and after an onset that are compared
 _APART = 60  # ms; blows closer than this are one
+_BEGINNING, _ENOUGH = 16, 0.15  # ms within which a blow is loud, and the share of its energy that is
 _RISE = 1.4  # nepers of energy (6 dB) that make an onset
 _FLOOR = 1e-4  # of the mean energy: what is fainter is silence
 
@@ -89,12 +90,17 @@ class SoundFeatures:
         rise = self.rise
         at = np.flatnonzero((rise >= _RISE) & (rise == maximum_filter1d(rise, 2 * _APART + 1)))
         at = at[np.concatenate([np.ones(1, bool), np.diff(at) > _APART])] if len(at) else at
+        strength = rise[at]
         loud = self.energy[0].astype(np.float64) + self.energy[2]
+        # Codecs sound a little before a blow does: it begins where it is loud.
+        within = np.minimum(at[:, None] + np.arange(_BEGINNING), len(loud) - 1)
+        first = loud[within]
+        at = at + np.argmax(first >= _ENOUGH * first.max(axis=1, keepdims=True), axis=1) if len(at) else at
         total = np.concatenate([np.zeros(1), np.cumsum(loud)])
         peak = (total[np.minimum(at + 20, len(loud))] - total[at]) / 20
         # A faint onset counts for less than a loud one, by the fourth root of its energy.
         level = (peak / max(float(np.max(peak, initial=0.0)), 1e-12)) ** 0.25
-        return Onsets(self.start + (at + 0.5) / FRAME_RATE, rise[at] * level)
+        return Onsets(self.start + (at + 0.5) / FRAME_RATE, strength * level)
 
     @cached_property
     def envelope(self) -> Single:
