@@ -24,8 +24,8 @@ FORMAT = "avfuse.check/1"
 # Seconds by which sound may come after its picture, (earliest, latest).
 R37 = (-0.040, 0.060)  # EBU R37: what a programme may have when it is handed over
 BT1359 = (-0.045, 0.125)  # ITU-R BT.1359: where viewers begin to notice
-_SURE = 0.95  # that the delay lies outside R37; to be called in step it must be undetectable by 0.9
-_UNDETECTABLE = 0.9
+_SURE = 0.95  # that the delay lies outside R37; to be called in step it must be undetectable by 0.85
+_UNDETECTABLE = 0.85
 _FARTHEST = 5.0  # seconds of delay that are looked for, or a quarter of the file
 # Of files in a folder: what holds pictures that move.
 _SUFFIXES = frozenset(
@@ -123,7 +123,7 @@ def check_recording(recording: Recording, tell: Callable[[float], None] | None =
 def judge(source: str, estimate: ClockEstimate) -> SyncCheck:
     """The verdict on an estimate of a picture's clock against that of the sound in the same file.
 
-    `in_sync`: within R37, and undetectable (BT.1359) by a probability of 0.9, the standard deviation counted.
+    `in_sync`: within R37, and undetectable (BT.1359) by a probability of 0.85, the standard deviation counted.
     `out_of_sync`: outside R37 by a probability of 0.95.
     """
     if estimate.status != "aligned":

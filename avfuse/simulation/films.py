@@ -194,7 +194,7 @@ class _Hammer:
 
 
 class _Face:
-    """A head that sways, blinks, and opens its mouth with the envelope of what it says, some 30 ms ahead of it.
+    """A head that sways, blinks, and opens its mouth with the envelope of what it says, 20 ms (1 sigma) before or after.
 
     How far it opens follows the envelope by a correlation of 0.4-0.8 only: the rest is articulation.
     """
@@ -207,7 +207,7 @@ class _Face:
         energy = np.mean(np.asarray(voice[: count * hop], float).reshape(count, hop) ** 2, axis=1)
         loud = np.log(gaussian_filter1d(energy, 1.5) + 1e-3 * energy.mean())
         loud = gaussian_filter1d((loud - loud.mean()) / loud.std(), 2.5)
-        lead = rng.normal(0.03, 0.012)
+        lead = rng.normal(0.0, 0.02)
         loud = np.interp(np.arange(count) / 100 + lead, np.arange(count) / 100, loud)
         share = rng.uniform(0.45, 0.8)
         own = _wander(count / 100, rng, 1.0, 1, pace=4.0)[:count, 0]
