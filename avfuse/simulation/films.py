@@ -194,7 +194,7 @@ class _Hammer:
 
 
 class _Face:
-    """A head that sways, blinks, and opens its mouth with the envelope of what it says, 20 ms (1 sigma) before or after.
+    """A head that sways, blinks, and opens its mouth with what it says, 20 ms (1 sigma) before or after.
 
     How far it opens follows the envelope by a correlation of 0.4-0.8 only: the rest is articulation.
     """
