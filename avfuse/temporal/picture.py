@@ -300,7 +300,7 @@ def _blow(
         return Finding(kind, found, min(confidence, 0.3), offset, 0.04, events)
     together = _coincidence(sound, picture, strength, offset, 0.07)
     confidence = _confidence(found, together - _COINCIDENCE)
-    floor = _BLOW_STD if kind == "blow" else _BOUNCE_STD
+    floor = math.hypot(_BLOW_STD if kind == "blow" else _BOUNCE_STD, 0.25 * picture.period)
     # Neighbourhoods that disagree: something is seen to leave one and not to stop there.
     std = math.sqrt(std**2 + floor**2 + (0.5 * (other - offset)) ** 2)
     return Finding(kind, found, confidence, offset, std, events, (together,), drift)
