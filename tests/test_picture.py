@@ -113,6 +113,15 @@ def test_across_recordings_every_overlap_is_searched(flashes):
     assert found.std < 0.01
 
 
+def test_flashes_of_minutes_tell_how_the_clocks_drift():
+    sound, picture = features(film("flash", 21, duration=120.0, distractors=False))
+    fast = replace(picture, times=picture.times / (1 + 2e-4))  # t_sound = (1 + 2e-4) t_picture
+    found = compare_sound_picture(sound, fast, max_offset=2.0)
+    assert found.drift_known
+    assert abs(found.drift - 2e-4) <= 5 * found.drift_std
+    assert float(found.map(60.0)) == pytest.approx(60.0 * (1 + 2e-4), abs=0.003)
+
+
 def test_still_pictures_silence_and_seconds_are_degenerate(blows):
     sound, picture = blows
     still = replace(picture, motion=np.zeros_like(picture.motion))

@@ -26,12 +26,14 @@ Float = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class FlashTiming:
     """offset: seconds, sound minus picture. std: of it. readout: seconds that fit best. explained: share of the light
-    that the model explains, per flash."""
+    that the model explains, per flash. drift: its value, its std, and the picture's time at which `offset` holds; None
+    where the flashes do not fix it."""
 
     offset: float
     std: float
     readout: float
     explained: Float
+    drift: tuple[float, float, float] | None = None
 
 
 def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, offset: float) -> FlashTiming | None:
@@ -128,4 +130,21 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
     shift = float(x[0]) if count > 2 else middle
     # The sound's onset itself is good to half a millisecond; one flash alone tells nothing of scatter.
     std = float(np.sqrt(loose + jackknife + 0.2 * exchanged**2 + 0.0005**2 + (0.004**2 if count == 1 else 0.0)))
-    return FlashTiming(offset - shift, std, float(np.clip(x[1], 0.0, 0.04)), 1 - each / energy)
+    readout = float(np.clip(x[1], 0.0, 0.04))
+    steps = np.arange(-0.012, 0.01201, 0.0005)
+    lefts = np.array([lit_residuals(times, light, begins, ends, onsets + x[0] + s, readout, *inside) for s in steps])
+    drift = _slope(onsets + x[0], -steps[np.argmin(lefts, axis=0)])
+    return FlashTiming(offset - shift, std, readout, 1 - each / energy, drift)
+
+
+def _slope(times: Float, delays: Float) -> tuple[float, float, float] | None:
+    """(slope, std, time in the middle) of delays over time, from those within 8 ms of their median."""
+    near = np.abs(delays - np.median(delays)) < 0.008
+    if np.count_nonzero(near) < 6:
+        return None
+    at = float(times[near].mean())
+    away, late = times[near] - at, delays[near] - delays[near].mean()
+    slope = float(away @ late / (away @ away))
+    # Each flash alone is good to half a millisecond at best: rows, onsets.
+    scatter = max(float(np.sqrt(np.mean((late - slope * away) ** 2))), 0.0005)
+    return slope, scatter / float(np.sqrt(away @ away)) * 1.2, at

@@ -280,7 +280,8 @@ def _flash(
         return Finding("flash", found, min(confidence, 0.3), found.peak, 0.02, events)
     together = _coincidence(sound, picture, rise, fine.offset, 1.5 * picture.period + 0.02)
     confidence = _confidence(found, together - _COINCIDENCE)
-    return Finding("flash", found, confidence, fine.offset, fine.std, events, (together,), readout=fine.readout)
+    drift = fine.drift if fine.drift is not None and fine.drift[1] < PRIOR_DRIFT / 3 else None
+    return Finding("flash", found, confidence, fine.offset, fine.std, events, (together,), drift, fine.readout)
 
 
 def _blow(
@@ -376,7 +377,7 @@ def _centre(
     if spread > 0:
         slope = float(weights @ ((times - at) * (apart - offset)) / spread)
         slope_std = scatter * weights.sum() / math.sqrt(spread * max(weights.sum(), 1e-9))
-        if slope_std < PRIOR_DRIFT:
+        if slope_std < PRIOR_DRIFT / 3:
             drift = (slope, slope_std, at)
     return offset, scatter * math.sqrt(count / (count - 2)), count, drift
 
