@@ -17,7 +17,7 @@ from avfuse.simulation import film_with_sound, write_media
 
 
 def flashing(delay: float, path: Path) -> Path:
-    made = film_with_sound("flash", 9, duration=24.0, rate=25.0, delay=delay, size=(160, 96), distractors=False)
+    made = film_with_sound("flash", 5, duration=30.0, rate=25.0, delay=delay, size=(160, 96))
     return write_media(path, made.recording)
 
 

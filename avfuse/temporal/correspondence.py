@@ -73,7 +73,8 @@ def correspond(
     heard = whitened(sound[:, None], size)
     total = np.zeros(len(lags))
     found = np.empty((len(lags), regions.shape[1]), np.float32)
-    scale = 1.0 / np.sqrt(overlap / min(n, m))
+    # Where little meets the noise is larger; there is less evidence, too, so the shortest are not raised all the way.
+    scale = 1.0 / np.sqrt(np.maximum(overlap / min(n, m), 0.5))
     others = ~asked if np.count_nonzero(~asked) > 40 else np.ones(len(lags), bool)
     for k in range(0, regions.shape[1], 32):
         part = fft.irfft(heard * np.conj(whitened(regions[:, k : k + 32], size)), size, axis=0)[shifts % size]
