@@ -131,15 +131,18 @@ def time_flashes(frame_times: Float, rows: NDArray[np.float32], heard: Float, of
     # The sound's onset itself is good to half a millisecond; one flash alone tells nothing of scatter.
     std = float(np.sqrt(loose + jackknife + 0.2 * exchanged**2 + 0.0005**2 + (0.004**2 if count == 1 else 0.0)))
     readout = float(np.clip(x[1], 0.0, 0.04))
-    steps = np.arange(-0.012, 0.01201, 0.0005)
+    steps = np.arange(-0.02, 0.0201, 0.0005)
     lefts = np.array([lit_residuals(times, light, begins, ends, onsets + x[0] + s, readout, *inside) for s in steps])
     drift = _slope(onsets + x[0], -steps[np.argmin(lefts, axis=0)])
     return FlashTiming(offset - shift, std, readout, 1 - each / energy, drift)
 
 
 def _slope(times: Float, delays: Float) -> tuple[float, float, float] | None:
-    """(slope, std, time in the middle) of delays over time, from those within 8 ms of their median."""
-    near = np.abs(delays - np.median(delays)) < 0.008
+    """(slope, std, time in the middle) of delays over time, from those within 4 ms of the median line (Sen 1968)."""
+    first, second = np.triu_indices(len(times), 1)
+    usual = float(np.median((delays[second] - delays[first]) / (times[second] - times[first]))) if len(first) else 0.0
+    beside = delays - usual * times
+    near = np.abs(beside - np.median(beside)) < 0.004
     if np.count_nonzero(near) < 6:
         return None
     at = float(times[near].mean())
