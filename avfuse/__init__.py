@@ -22,6 +22,8 @@ _HOMES = {
     "ClockEdge": "avfuse.alignment",
     "ClockEstimate": "avfuse.alignment",
     "load_alignment": "avfuse.alignment",
+    "check": "avfuse.checking",
+    "SyncCheck": "avfuse.checking",
     "ClockMap": "avfuse.clock",
     "PiecewiseClock": "avfuse.clock",
     "Segment": "avfuse.clock",
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from avfuse.alignment import ClockEdge as ClockEdge
     from avfuse.alignment import ClockEstimate as ClockEstimate
     from avfuse.alignment import load_alignment as load_alignment
+    from avfuse.checking import SyncCheck as SyncCheck
+    from avfuse.checking import check as check
     from avfuse.clock import ClockMap as ClockMap
     from avfuse.clock import PiecewiseClock as PiecewiseClock
     from avfuse.clock import Segment as Segment

@@ -160,7 +160,7 @@ def _compare_movements(
     movements = {name: m for name, recording in named.items() if (m := Movement(recording)).tells}
     together = {name: k for k, group in enumerate(_belonging(list(named), edges)) for name in group}
     found: dict[Pair, ClockEstimate] = {}
-    # Sensors first: a picture takes long to look at.
+    # Sensors first: a picture takes long to look at. Two that have nothing but sound have had their chance.
     pairs = sorted(combinations(sorted(movements), 2), key=lambda p: sum(not movements[n].sensors for n in p))
     for a, b in pairs:
         if together[a] == together[b]:
@@ -269,7 +269,11 @@ def _clock_of(
         if of_motion:
             (a, b), refusal = min(of_motion, key=lambda item: (root not in item[0], item[0]))
             message = f"against {a if b == name else b}: {refusal.message}"
-            return ClockEstimate("no_match", message=message, span=span, reference=root, evidence=refusal.evidence)
+            empty = all(e.status == "degenerate" for _, e in of_motion)
+            return ClockEstimate(
+                "degenerate" if empty else "no_match", message=message, span=span, reference=root,
+                evidence=refusal.evidence,
+            )  # fmt: skip
         kinds = ", ".join(s.kind for s in named[name].streams) or "no streams"
         return ClockEstimate(
             "degenerate", message=f"has no sound (only {kinds}); nothing to compare", span=span, reference=root

@@ -5,7 +5,7 @@ Results go to stdout, everything else to stderr. Exit codes:
     0    done, and everything aligned
     1    an unexpected fault: a bug
     2    bad usage, or a file that cannot be read or written
-    3    done, but something is not aligned
+    3    done, but something is not aligned, out of sync or unknown
     130  interrupted
 """
 
@@ -179,6 +179,40 @@ def align(
 
             print_alignment(alignment, sys.stdout)
     return _code(alignment)
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Videos with sound, or folders of them.")],
+    as_json: AsJson = False,
+) -> int:
+    """Tell whether the sound inside each file is in step with its picture."""
+    from avfuse.checking import check as check_files
+    from avfuse.checking import checks_to_json
+
+    found, code = [], DONE
+    with _progress() as progress:
+        for k, file in enumerate(files):
+
+            def tell(share: float, text: str, k: int = k) -> None:
+                if progress is not None:
+                    progress((k + share) / len(files), text)
+
+            try:
+                found += check_files(file, progress=tell)
+            except ReadError as error:
+                _say(f"avfuse: {error}")
+                code = USAGE
+    with _printing():
+        if as_json:
+            _print_json(checks_to_json(found))
+        elif found:
+            from avfuse.reporting.text import print_checks
+
+            print_checks(found, sys.stdout)
+    if code == DONE and any(one.verdict != "in_sync" for one in found):
+        return DOUBTFUL
+    return code
 
 
 @app.command()

@@ -22,6 +22,7 @@ NAMES = (
     "warp",
     "sensors",
     "motion",
+    "picture",
     "transcript",
     "calibrate",
 )

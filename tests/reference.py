@@ -355,3 +355,41 @@ def chain_path(scores, columns, skips, loose):
         state -= steps[t, state]
         path.append(state)
     return float(total), np.array(path[::-1])
+
+
+# Picture
+
+
+def lit_residuals(times, rows, first, last, onsets, readout, exposure, lasting):
+    """Shares of light row by row, and a least squares fit of the light's two ends."""
+    height = rows.shape[1]
+    found = []
+    for a, b, onset in zip(first, last, onsets, strict=True):
+        design, values = [], []
+        for k in range(a, b):
+            for r in range(height):
+                down = (r + 0.5) / height
+                middle = times[k] + (down - 0.5) * readout
+                overlap = min(onset + lasting, middle + exposure / 2) - max(onset, middle - exposure / 2)
+                share = max(overlap, 0.0) / min(exposure, lasting)
+                design.append([share * (1 - down), share * down])
+                values.append(rows[k, r])
+        design, values = np.array(design), np.array(values)
+        ends = np.zeros(2)
+        if np.linalg.matrix_rank(design) == 2:
+            ends = np.linalg.lstsq(design, values, rcond=None)[0]
+        if np.any(ends <= 0):
+            both = design.sum(axis=1)
+            ends = np.full(2, max(0.0, both @ values / max(both @ both, 1e-300)))
+        found.append(float(np.sum((values - design @ ends) ** 2)))
+    return np.array(found)
+
+
+def block_means(image, top, left, block, step, rows, columns):
+    """Square by square."""
+    found = np.empty((rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            y, x = top + r * block, left + c * block
+            found[r, c] = np.floor(image[y : y + block : step, x : x + block].mean() + 0.5)
+    return found

@@ -11,6 +11,7 @@ import pytest
 import avfuse
 from avfuse.cli import main
 from avfuse.features.flow import image_motion
+from avfuse.simulation import film_with_sound
 from avfuse.simulation.motions import simulate_motions
 from avfuse.stream import Recording, Stream
 
@@ -95,6 +96,25 @@ def test_a_camera_that_stands_still_is_refused(turned):
     still = Stream("picture", "picture", np.repeat(np.asarray(picture.values)[:1], 60, axis=0), rate=10.0)
     found = avfuse.align([Recording("camera", (still,)), Recording("imu", (gyro,))]).clocks
     assert [c.status for c in found.values()].count("aligned") == 0
+
+
+def test_one_event_of_a_silent_camera_a_recorder_a_phone_and_a_sensor_from_elsewhere(turned):
+    """Sound joins recorder and phone, blows join the silent camera; what moved elsewhere stays out."""
+    film = film_with_sound("blow", 5, delay=0.15, duration=40.0, rate=25.0, size=(160, 96), distractors=False)
+    sound, picture = film.recording.of_kind("sound")[0], film.recording.of_kind("picture")[0]
+    samples, rate = np.asarray(sound.values), float(sound.rate or 0)
+    phone = Stream.from_samples(samples[:, int(3.25 * rate) :], rate=rate)
+    recordings = [
+        Recording("camera", (picture,)), Recording("recorder", (sound,)), Recording("phone", (phone,)),
+        Recording("imu", (turned[1],)),
+    ]  # fmt: skip
+    clocks = avfuse.align(recordings, reference="recorder", max_offset=10.0).clocks
+    assert "sound" in clocks["phone"].evidence
+    assert clocks["phone"].offset == pytest.approx(3.25, abs=1e-3)
+    assert "picture" in clocks["camera"].evidence
+    # The sound of what the camera saw came `delay` later.
+    assert clocks["camera"].offset == pytest.approx(film.delay, abs=0.04)
+    assert clocks["imu"].clock is None
 
 
 def test_karma_own_gyroscope(shared):

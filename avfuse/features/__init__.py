@@ -2,9 +2,26 @@
 
 pitch     harmony: pitch classes and onsets of sound, for takes of one piece
 inertia   rotation_rate, velocity: of poses
+flow      image_motion: how the camera of a picture turned
+light     picture_features: brightness and motion per region of a picture, rows for flashes
+loudness  sound_features: energy of sound in fine steps, its onsets, the envelope of speech
 """
 
+from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.inertia import rotation_rate, velocity
+from avfuse.features.light import PictureFeatures, picture_features
+from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.features.pitch import HarmonyExtractor, harmony
 
-__all__ = ["HarmonyExtractor", "harmony", "rotation_rate", "velocity"]
+__all__ = [
+    "HarmonyExtractor",
+    "ImageMotion",
+    "PictureFeatures",
+    "SoundFeatures",
+    "harmony",
+    "image_motion",
+    "picture_features",
+    "rotation_rate",
+    "sound_features",
+    "velocity",
+]

@@ -20,7 +20,7 @@ from avfuse.stream import Stream
 F64 = NDArray[np.float64]
 Grey = NDArray[np.uint8]
 
-PIXELS = 320 * 180
+PIXELS = 400 * 225
 FOCAL = 0.9  # of the longer side: what most cameras have, 58 degrees across
 BANDS = 3  # of rows, which a rolling shutter reads one after the other
 

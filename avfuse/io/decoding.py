@@ -17,6 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse._kernels.picture import block_means
 from avfuse.errors import ReadError
 from avfuse.files import for_ffmpeg
 from avfuse.io.frames import Layout, SoundPacker, layout_of, picture
@@ -211,18 +212,27 @@ class PictureSource:
             yield np.array(times), np.stack(frames)
 
     def grey(self, pixels: int, findings: Findings) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """(time, `(height, width)` uint8 brightness), made small by FFmpeg itself: about `pixels` of them, none larger.
+        """(time, `(height, width)` uint8 brightness), made small: about `pixels` of them, see `reduction`.
 
         Rows are those of the stored picture, which the sensor read one after the other: nothing is turned upright.
+        Means are taken straight from the decoded brightness where it has 8 bits, which costs a third of what FFmpeg's
+        scaler does; other pictures go through that.
         """
-        # One for all frames: it keeps what it worked out for the size.
-        scaler = av.video.reformatter.VideoReformatter()
-        size: tuple[int, int] | None = None
+        scaler: Any = None  # one for all frames: it keeps what it worked out for the size
+        stored: tuple[int, int] | None = None
         for time, frame in self.frames(findings):
-            if size is None:
-                size = small_size(frame.width, frame.height, pixels)
-            made = scaler.reformat(frame, *size, format="gray8", interpolation="AREA")
-            yield time, np.ascontiguousarray(made.to_ndarray())
+            stored = stored or (frame.width, frame.height)
+            block, columns, rows = reduction(*stored, pixels)
+            if frame.format.name in _BRIGHTNESS_FIRST and (frame.width, frame.height) == stored:
+                plane = frame.planes[0]
+                values = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+                top, left = ((full - n * block) // 2 for full, n in ((frame.height, rows), (frame.width, columns)))
+                # Large blocks are known well enough from every other row.
+                yield time, block_means(values, top, left, block, 2 if block >= 8 else 1, rows, columns)
+            else:
+                scaler = scaler or av.video.reformatter.VideoReformatter()
+                made = scaler.reformat(frame, columns, rows, format="gray8", interpolation="AREA")
+                yield time, np.ascontiguousarray(made.to_ndarray())
 
     def frames(self, findings: Findings, threads: int = 0) -> Iterator[tuple[float, Any]]:
         """(time, PyAV frame), times rising; frames that are not later than the one before are left out.
@@ -256,10 +266,19 @@ class PictureSource:
                 yield time, frame
 
 
-def small_size(width: int, height: int, pixels: int) -> tuple[int, int]:
-    """(width, height) of about `pixels` in all and the same shape, in multiples of 8; never larger than it is."""
-    scale = min(1.0, (pixels / (width * height)) ** 0.5)
-    return tuple(max(8, round(side * scale / 8) * 8) for side in (width, height))  # type: ignore[return-value]
+# Formats whose first plane is brightness, 8 bits a pixel.
+_BRIGHTNESS_FIRST = frozenset(
+    f"{word}{layout}p" for word in ("yuv", "yuvj") for layout in (410, 411, 420, 422, 440, 444)
+) | {"nv12", "nv21", "gray", "gray8"}
+
+
+def reduction(width: int, height: int, pixels: int) -> tuple[int, int, int]:
+    """(block, columns, rows) that make a picture small: means over squares of `block` pixels, about `pixels` of them.
+
+    Columns and rows are multiples of 8, from the middle; what is left over lies at the edges.
+    """
+    block = max(1, round((width * height / pixels) ** 0.5))
+    return block, max(8, width // block // 8 * 8), max(8, height // block // 8 * 8)
 
 
 @dataclass(frozen=True, eq=False)

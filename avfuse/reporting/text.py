@@ -20,6 +20,7 @@ from avfuse.alignment import Alignment, ClockEstimate, format_std
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from avfuse.checking import SyncCheck
     from avfuse.clock import ClockMap
     from avfuse.io.inspection import FileInfo, StreamInfo
 
@@ -49,6 +50,22 @@ def print_alignment(alignment: Alignment, file: IO[str]) -> None:
     doubts = [f"[bold]{escape(name)}[/]: {escape(e.message)}" for name, e in alignment.clocks.items() if e.message]
     jumps = [f"[bold]{escape(n)}[/]: {line}" for n, e in alignment.clocks.items() for line in break_lines(e)]
     show(file, table, *jumps, *doubts)
+
+
+def print_checks(found: Sequence[SyncCheck], file: IO[str]) -> None:
+    """One row per file, then why what is unknown is so."""
+    table = _table("file", "sound comes", "by", "confidence", "verdict")
+    for one in found:
+        colour = {"in_sync": "green", "out_of_sync": "red", "unknown": "yellow"}[one.verdict]
+        delay = ""
+        if one.sound_delay is not None and one.std is not None:
+            late = f"{abs(one.sound_delay) * 1e3:.{1 if one.std < 1e-3 else 0}f} ms ± {format_std(one.std)}"
+            delay = f"{late} {'late' if one.sound_delay >= 0 else 'early'}"
+        sure = format_confidence(one.confidence) if delay else ""
+        table.add_row(escape(one.source), delay, one.evidence or "", sure, f"[{colour}]{one.verdict}[/]")
+    doubts = [f"[bold]{escape(one.source)}[/]: {escape(one.message)}" for one in found if one.message]
+    tolerance = "in sync: within EBU R37 (40 ms early to 60 ms late) and what ITU-R BT.1359 calls undetectable"
+    show(file, table, *doubts, f"[dim]{tolerance}[/]")
 
 
 def break_lines(estimate: ClockEstimate) -> list[str]:

@@ -4,6 +4,7 @@ sounds     what is heard: speech-like, music-like, impacts, ambience, ...
 rooms      how it travels: free field, image sources, measured-like decays
 devices    who records it: clock, band, noise, gain control, clipping
 pictures   what cameras see
+films      a film with sound of known delay: blows, flashes, talkers among what distracts
 events     `simulate`: an event with any number of sources and devices, and its truth
 media      recordings to files
 pairs      two devices under the conditions of a benchmark; pairs that share nothing
@@ -14,6 +15,7 @@ demo       two cameras and a recorder
 from avfuse.simulation.demo import demo_event
 from avfuse.simulation.devices import Device, dropping_clock, wandering_clock
 from avfuse.simulation.events import SimulatedEvent, SoundSource, simulate
+from avfuse.simulation.films import FilmWithSound, film_with_sound
 from avfuse.simulation.media import write_media
 from avfuse.simulation.motions import MotionPair, simulate_motions
 from avfuse.simulation.pairs import UNRELATED, JinglePair, Pair, jingle_pair, simulate_pair, unrelated_pair
@@ -26,6 +28,7 @@ __all__ = [
     "Camera",
     "Decay",
     "Device",
+    "FilmWithSound",
     "JinglePair",
     "MotionPair",
     "Pair",
@@ -36,6 +39,7 @@ __all__ = [
     "SoundSource",
     "demo_event",
     "dropping_clock",
+    "film_with_sound",
     "jingle_pair",
     "simulate",
     "simulate_motions",

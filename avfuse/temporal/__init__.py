@@ -4,6 +4,7 @@
     motion     estimate_motion                   two sensors on one body
     warp       estimate_warp                     two takes of one piece at different tempo
     following  WarpFollower                      the same while one of them is played
+    picture    estimate_sound_picture            a sound and a picture
     solve      solve_clocks                      many recordings, one consistent answer
     transcript estimate_transcript               a text on the time of its speech
     viterbi    ctc_path                          forced alignment of tokens
@@ -13,6 +14,7 @@ Both of two inputs are `Stream`s, `(reference, moving)`; results map moving -> r
 
 from avfuse.temporal.following import Position, WarpFollower
 from avfuse.temporal.motion import MotionEstimate, RotationEstimate, estimate_motion
+from avfuse.temporal.picture import compare_sound_picture, estimate_sound_picture
 from avfuse.temporal.solve import solve_clocks
 from avfuse.temporal.sound import estimate_clock, estimate_offset
 from avfuse.temporal.transcript import estimate_transcript
@@ -30,10 +32,12 @@ __all__ = [
     "WarpEstimate",
     "WarpFollower",
     "Word",
+    "compare_sound_picture",
     "ctc_path",
     "estimate_clock",
     "estimate_motion",
     "estimate_offset",
+    "estimate_sound_picture",
     "estimate_transcript",
     "estimate_warp",
     "solve_clocks",

@@ -210,11 +210,11 @@ def compare(
             continue
         return MotionEstimate(ClockEstimate("degenerate", message=f"{role} {reason}", span=span))
     # The shorter is laid along the longer: swapping the two then gives exactly the inverse.
-    swapped = (moving.duration, moving.rate) > (reference.duration, reference.rate)
-    x, y = (moving, reference) if swapped else (reference, moving)
+    turned = (moving.duration, moving.rate) > (reference.duration, reference.rate)
+    x, y = (moving, reference) if turned else (reference, moving)
     found = _compare_ordered(x, y, relation, max_offset)
-    if swapped:
-        found = MotionEstimate(_swapped(found.clock), found.rotation.inverse if found.rotation else None)
+    if turned:
+        found = MotionEstimate(swapped(found.clock), found.rotation.inverse if found.rotation else None)
     return replace(found, clock=replace(found.clock, span=span, evidence=(moving.label,)))
 
 
@@ -364,7 +364,7 @@ def _rotation_of(found: Coupling) -> RotationEstimate:
     return RotationEstimate("aligned", turn.T, turn.T @ found.rotation_cov @ turn, found.gain)
 
 
-def _swapped(found: ClockEstimate) -> ClockEstimate:
+def swapped(found: ClockEstimate) -> ClockEstimate:
     """The same estimate with the reference as the moving stream."""
     candidates = tuple(Candidate(m.offset, m.drift, c.confidence) for c in found.candidates for m in [c.map.inverse()])
     if found.clock is None or found.cov is None:

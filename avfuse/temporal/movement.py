@@ -1,6 +1,7 @@
-"""What recordings show of motion, by sensors and by moving pictures, and the clocks between them that it tells.
+"""What recordings show of motion, by sensors and by pictures, and the clocks between them that it tells.
 
-Sensors are cheap and are compared first; a picture is looked at only where sensors of both did not do.
+Sensors are cheap and are compared first; a picture is looked at only where sensors of both did not do: against sensors
+and other silent pictures for how the camera turned, and against sound for flashes, blows and talkers.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from functools import cached_property
 from avfuse.alignment import ClockEstimate
 from avfuse.errors import StreamError
 from avfuse.features.flow import image_motion
+from avfuse.features.light import PictureFeatures, picture_features
+from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Recording, Stream
-from avfuse.temporal.motion import Samples, comparable, compare
+from avfuse.temporal.motion import Samples, comparable, compare, swapped
+from avfuse.temporal.picture import compare_sound_picture
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
 _MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
@@ -26,12 +30,16 @@ class Movement:
     def __init__(self, recording: Recording) -> None:
         self.name = recording.name
         self.sensors: tuple[Stream, ...] = tuple(s for kind in _KINDS for s in recording.of_kind(kind))  # type: ignore[arg-type]
-        self.silent = not recording.of_kind("sound")
+        self._sounds = recording.of_kind("sound")
         self._pictures = recording.of_kind("picture")
 
     @property
     def tells(self) -> bool:
-        return bool(self.sensors or self._pictures)
+        return bool(self.sensors or self._pictures or self._sounds)
+
+    @property
+    def silent(self) -> bool:
+        return not self._sounds
 
     @cached_property
     def seen(self) -> Stream | None:
@@ -42,6 +50,14 @@ class Movement:
             return image_motion(self._pictures[0], most=_MOST).rate
         except StreamError:
             return None
+
+    @cached_property
+    def shown(self) -> PictureFeatures | None:
+        return picture_features(self._pictures[0]) if self._pictures else None
+
+    @cached_property
+    def heard(self) -> SoundFeatures | None:
+        return sound_features(self._sounds[0]) if self._sounds else None
 
 
 def compare_movements(
@@ -63,6 +79,11 @@ def compare_movements(
         if found is not None and found.status == "aligned":
             return replace(found, evidence=("picture",))
         last = found or last
+    # A camera that heard nothing, and a recording that heard what it saw.
+    if moving.silent and moving.shown is not None and reference.heard is not None:
+        return compare_sound_picture(reference.heard, moving.shown, max_offset=max_offset)
+    if reference.silent and reference.shown is not None and moving.heard is not None:
+        return swapped(compare_sound_picture(moving.heard, reference.shown, max_offset=max_offset))
     return last
 
 
