@@ -124,3 +124,9 @@ def test_karma_own_gyroscope(shared):
     found = avfuse.align([camera, sensor], reference="camera").clocks["gyro"]
     # All that happens is a turn in the last half second.
     assert abs(float(found.map(11.7)) - 11.7) < 0.02
+
+
+def test_the_report_says_what_placed_a_recording(turned, tmp_path):
+    camera, sensor = Recording("camera", (turned[0],)), Recording("imu", (turned[1],))
+    page = avfuse.align([camera, sensor], reference="camera").report(tmp_path / "report.html")
+    assert "What placed it: what the pictures show." in page.read_text(encoding="utf-8")

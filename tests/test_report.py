@@ -268,7 +268,7 @@ def test_a_saved_alignment_is_measured_again_and_missing_files_are_no_fault(
     assert "its time 0 is +2.500000 s" in card
     assert "Drift of recorder" in card
     (tmp_path / "cam.wav").unlink()
-    assert "None of the recordings could be read" in Reader(load_alignment(saved).report(tmp_path / "r.html")).text
+    assert "No sound could be read from any recording" in Reader(load_alignment(saved).report(tmp_path / "r.html")).text
 
 
 def test_a_stream_that_is_corrected_inside_its_recording_is_measured_where_it_then_is(

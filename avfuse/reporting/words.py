@@ -20,6 +20,7 @@ STATUS = {
     "no_match": "no match: nothing is shared",
     "degenerate": "degenerate: nothing to go by",
 }
+_EVIDENCE = {"sound": "what it heard", "motion": "how its sensors moved", "picture": "what the pictures show"}
 _TIGHT = 0.02  # seconds: candidates closer than this are arrivals of one sound, not places in time
 _MANY = 0.2  # share of clear windows that may disagree before it is said
 _NO_JUMP = 0.1e-3  # seconds: smaller steps between lines are a change of drift
@@ -101,6 +102,9 @@ def place(name: str, estimate: ClockEstimate, reference: str) -> list[str]:
         )
     sentences.append(_speed(estimate))
     sentences.append(f"The chance that this is the right place at all is {format_confidence(estimate.confidence)}.")
+    shared = [_EVIDENCE.get(kind, kind) for kind in estimate.evidence]
+    if shared and estimate.evidence != ("sound",):
+        sentences.append(f"What placed it: {' and '.join(shared)}.")
     return sentences
 
 
