@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import reference
@@ -48,6 +49,7 @@ def test_exact_paths_are_those_of_the_whole_matrix(
     np.testing.assert_array_equal(found.cells, path)
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="millions of cells, which take minutes without the JIT")
 @pytest.mark.parametrize("limited", [False, True])
 def test_blocks_larger_than_what_is_held_at_once_change_nothing(limited):
     rng = np.random.default_rng(3)
