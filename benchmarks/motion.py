@@ -76,7 +76,7 @@ def _pairs(condition: Condition, options: Options, count: int, related: bool = T
 def _bodies(options: Options, goals: Goals) -> Table:
     rows = []
     for condition in _CONDITIONS:
-        count = options.pick(4, 200 if condition is _ASKED else 60)
+        count = options.pick(4, 200 if condition is _ASKED else 30)
         pairs = _pairs(condition, options, count)
         seconds, statuses, wrong = [], Counter[str](), 0
         at_start, held, turned, turned_held, planar = [], [], [], [], 0
@@ -135,7 +135,7 @@ def _apart(options: Options, goals: Goals) -> Table:
     rows, total, accepted = [], 0, 0
     for motion in ("hand", "walk", "gestures", "turntable"):
         for duration in (6.0, 20.0, 60.0):
-            count = options.pick(2, 40)
+            count = options.pick(2, 20)
             statuses = Counter(
                 estimate_motion(p.reference, p.moving).clock.status
                 for p in _pairs(Condition(motion, duration, -20.0), options, count, related=False)  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ _GAP = 5.0  # sampling intervals without a sample that are a gap
 _FEWEST = 4  # samples that a cubic needs
 _SHORTEST = 8  # samples in all
 _CONTINUED = 8.0  # seconds beyond both ends
-_LOW_PASS = 4.0  # half the length of the filter before thinning out, in periods of its cutoff
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def samples_of(stream: Stream) -> tuple[F64, F64]:
 
 
 def track_of(times: F64, values: F64, rate: float, cutoff: float) -> Track:
-    """An even grid through uneven samples: cubic between them, nothing across gaps, nothing above `cutoff` Hz.
+    """An even grid through uneven samples: cubic between them, nothing across gaps, little above `cutoff` Hz.
 
     times `(n,)` strictly rising; values `(n, channels)`; rate: Hz of the grid, at least twice the cutoff.
     """
@@ -109,15 +108,19 @@ def track_of(times: F64, values: F64, rate: float, cutoff: float) -> Track:
 
 
 def _thinned(track: Track, fold: int, cutoff: float) -> Track:
-    half = int(_LOW_PASS * track.rate / cutoff)
-    k = np.arange(-half, half + 1)
-    taps = np.sinc(2 * cutoff / track.rate * k) * np.hamming(len(k))
-    whole, more = _continued(track, half)
-    n = fft.next_fast_len(whole.shape[1] + len(taps), real=True)
-    values = fft.irfft(fft.rfft(whole, n) * fft.rfft(taps / taps.sum(), n), n)[:, half + more :][:, : track.size]
+    """Every `fold`-th sample of running means as long as half a period of the cutoff.
+
+    A sharper filter is longer, and what happens at an end would be smeared by what it makes up beyond; frames of a
+    picture, which sensors are often compared with, are running means too. Near the ends the means get shorter, about
+    their middles.
+    """
+    values = bridged(track)
+    at = np.arange(0, track.size, fold)
+    half = np.minimum(int(track.rate / (4 * cutoff)), np.minimum(at, track.size - 1 - at))
+    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+    means = (sums[:, at + half + 1] - sums[:, at - half]) / (2 * half + 1)
     valid = track.valid[::fold]
-    values = np.where(valid, values[:, ::fold], 0.0)
-    return replace(track, values=np.ascontiguousarray(values), rate=track.rate / fold, valid=valid)
+    return replace(track, values=np.where(valid, means, 0.0), rate=track.rate / fold, valid=valid)
 
 
 def shaped(track: Track, amplitude: Callable[[F64], F64]) -> Track:
