@@ -37,9 +37,7 @@ class Coupling:
 
     cov: `(2, 2)` of (lag, drift), a crystal's prior included. matrix: `(q, p)`. gain: of the rotation in it, or 1.
     rotation_cov: `(3, 3)` rad^2 of the rotation vector on the left of the matrix, where it is a rotation.
-    explained: share of the power of y, of the weighted and filtered tracks. drift_known: the data say more of the drift
-        than the prior does.
-    times, weights: of the samples that took part. fitted, residual: `(n, q)`.
+    explained: share of the power of y, over the weights.
     """
 
     lag: float
@@ -50,11 +48,6 @@ class Coupling:
     gain: float
     rotation_cov: F64 | None
     explained: float
-    drift_known: bool
-    times: F64
-    weights: F64
-    fitted: F64
-    residual: F64
 
     def on_reference(self, times: F64) -> F64:
         return times + self.lag + self.drift * (times - self.centre)
@@ -167,11 +160,6 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         gain=gain,
         rotation_cov=free[2:5, 2:5] if rotation else None,
         explained=1 - float((weights[:, None] * residual**2).sum()) / max(whole, 1e-300),
-        drift_known=bool(free[1, 1] < PRIOR_DRIFT**2),
-        times=t,
-        weights=weights,
-        fitted=fitted,
-        residual=residual,
     )
 
 
