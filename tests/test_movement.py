@@ -10,10 +10,12 @@ import pytest
 
 import avfuse
 from avfuse.cli import main
+from avfuse.errors import StreamError
 from avfuse.features.flow import image_motion
 from avfuse.simulation import film_with_sound
 from avfuse.simulation.motions import simulate_motions
 from avfuse.stream import Recording, Stream
+from avfuse.temporal import estimate_clock, estimate_offset
 
 
 def write_csv(path: Path, stream: Stream) -> Path:
@@ -89,6 +91,19 @@ def test_a_silent_camera_is_placed_by_a_gyroscope(turned):
     assert found.evidence == ("picture",)
     assert abs(float(found.map(5.0)) - 5.4) < max(3 * float(found.std_at(5.0)), 2e-3)
     assert found.std < 5e-3
+
+
+def test_estimate_clock_takes_sensors_and_pictures(turned):
+    picture, gyro = turned
+    found = estimate_clock(picture, gyro)
+    assert found.evidence == ("picture",)
+    assert abs(float(found.map(5.0)) - 5.4) < max(3 * float(found.std_at(5.0)), 2e-3)
+    pair = simulate_motions(20.0, np.random.default_rng(1), drift=0.0)
+    constant = estimate_offset(pair.reference, pair.moving)
+    assert constant.offset == pytest.approx(pair.truth.offset, abs=1e-3)
+    assert not constant.drift_known
+    with pytest.raises(StreamError, match="sound and rotation_rate"):
+        estimate_clock(Stream.from_samples(np.ones(16000), rate=16000.0), gyro)
 
 
 def test_a_camera_that_stands_still_is_refused(turned):

@@ -524,6 +524,8 @@ def test_samples_that_are_not_finite_are_an_error_wherever_they_come_from(pair, 
 def test_pictures_are_no_sound(pair):
     pictures = Stream.from_samples(np.zeros((30, 4, 4, 3), np.uint8), rate=10.0, kind="picture")
     with pytest.raises(StreamError, match="expected sound"):
+        hear(pictures)
+    with pytest.raises(StreamError, match="4 x 4; expected 16 x 16"):
         estimate_offset(pair.reference, pictures)
 
 

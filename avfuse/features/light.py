@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from avfuse.errors import StreamError
 from avfuse.stream import Stream
 
+_LEAST = 16  # pixels on a side that dense optical flow needs
 PIXELS = 14400
 CELL = 8  # pixels; a mouth that fills a fifteenth of the picture's height still has a cell to itself
 _STILL = 0.3  # pixels a frame by which optical flow errs where nothing moves
@@ -105,6 +106,11 @@ def grey_frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
     from avfuse.io.placing import Findings
 
     if isinstance(stream.values, PictureSource):
+        if min(stream.values.width, stream.values.height) < _LEAST:
+            raise StreamError(
+                f"Stream {stream.name!r}: pictures of {stream.values.width} x {stream.values.height}; expected "
+                f"{_LEAST} x {_LEAST} or more"
+            )
         yield from stream.values.grey(PIXELS, Findings())
         return
     import cv2
@@ -114,6 +120,11 @@ def grey_frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
             raise StreamError(
                 f"Stream {stream.name!r}: pictures of {frames.dtype} and shape {frames.shape}; expected uint8 "
                 "(n, height, width, 3)"
+            )
+        if min(frames.shape[1:3]) < _LEAST:
+            raise StreamError(
+                f"Stream {stream.name!r}: pictures of {frames.shape[2]} x {frames.shape[1]}; expected "
+                f"{_LEAST} x {_LEAST} or more"
             )
         block, columns, rows = reduction(frames.shape[2], frames.shape[1], PIXELS)
         top, left = max(0, frames.shape[1] - rows * block) // 2, max(0, frames.shape[2] - columns * block) // 2

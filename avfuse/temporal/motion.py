@@ -46,9 +46,11 @@ _COHERENCE, _INNOVATIONS = 37.0, 7.4
 # Times the next line, which counts as `_NOTHING` at least: so much where the coupling explains what is strong in both
 # tracks, and so much where it leaves most of it, as of two people who walk alike. Their lines reach 3.2 and 0.5.
 _DISTINCT, _DISTINCT_POOR, _NOTHING = 1.5, 5.0, 0.4
+_BRIEF, _DISTINCT_BRIEF = 12.0, 8.0  # seconds of recordings that count as brief, and what it takes there
 _POOR, _RICH = 0.3, 0.85  # coherence weighted by power
 _SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
 _AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
+_SIZES_ALONE = 3.3  # strength that magnitudes need by themselves; bodies apart reach 2.6
 _ACCEPT = 0.98
 _COHERES, _BEYOND, _LEAST_EDGE = 0.3, 1.5, 3.0  # squared coherence, times its highest frequency, Hz
 _WORSE = 1.02  # times the residual
@@ -231,12 +233,10 @@ def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: flo
     if axes.probability >= _ACCEPT:
         contradicted = sizes.probability > 0.5 and not sizes.close(axes)
         return _answer(replace(axes, probability=0.5, distinct=1.0) if contradicted else axes, x, y, relation)
-    if sizes.probability < _ACCEPT:
-        if axes.probability >= sizes.probability:
-            return _answer(axes, x, y, relation)
-        return _answer(sizes, x.magnitude, y.magnitude, "linear")
-    if axes.matches and axes.strength > _AXES_TOO and sizes.close(axes):
-        return _answer(replace(axes, probability=sizes.probability), x, y, relation)
+    if sizes.probability >= _ACCEPT and axes.strength > _AXES_TOO and sizes.close(axes):
+        return _answer(replace(axes, probability=sizes.probability, distinct=sizes.distinct), x, y, relation)
+    if sizes.probability < _ACCEPT or sizes.strength < _SIZES_ALONE:
+        return _answer(replace(axes, probability=min(axes.probability, 0.5)), x, y, relation)
     found = _answer(sizes, x.magnitude, y.magnitude, "linear")
     message = "the two do not keep one rotation: their magnitudes agree, their axes do not"
     return replace(found, rotation=RotationEstimate("no_match", message=message))
@@ -271,6 +271,9 @@ def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None
     best, other = apart[0].strength, apart[1].strength if len(apart) > 1 else 0.0
     rich = float(np.interp(apart[0].coherence.main, [_POOR, _RICH], [0.0, 1.0]))
     distinct = best / max(other, _NOTHING) / (_DISTINCT**rich * _DISTINCT_POOR ** (1 - rich))
+    if min(x.duration, y.duration) < _BRIEF:
+        # Many lags leave too little in common to be tried; nothing else may come near.
+        distinct = min(distinct, best / max(other, _NOTHING / 2) / _DISTINCT_BRIEF)
     probability = _logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * _logistic(
         math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
     )

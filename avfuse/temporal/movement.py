@@ -16,7 +16,7 @@ from avfuse.features.flow import image_motion
 from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Recording, Stream
-from avfuse.temporal.motion import Samples, comparable, compare, swapped
+from avfuse.temporal.motion import Samples, comparable, compare, estimate_motion, swapped
 from avfuse.temporal.picture import compare_sound_picture
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
@@ -53,11 +53,32 @@ class Movement:
 
     @cached_property
     def shown(self) -> PictureFeatures | None:
-        return picture_features(self._pictures[0]) if self._pictures else None
+        """None where there is no picture, or one too small to look at."""
+        try:
+            return picture_features(self._pictures[0]) if self._pictures else None
+        except StreamError:
+            return None
 
     @cached_property
     def heard(self) -> SoundFeatures | None:
         return sound_features(self._sounds[0]) if self._sounds else None
+
+
+def compare_streams(reference: Stream, moving: Stream, *, max_offset: float | None = None) -> ClockEstimate:
+    """The clock of one stream on that of another, of sensors, pictures, or a sound and a picture.
+
+    Raises StreamError for kinds that have nothing to compare.
+    """
+    kinds = (reference.kind, moving.kind)
+    if kinds == ("sound", "picture"):
+        return compare_sound_picture(sound_features(reference), picture_features(moving), max_offset=max_offset)
+    if kinds == ("picture", "sound"):
+        return swapped(
+            compare_sound_picture(sound_features(moving), picture_features(reference), max_offset=max_offset)
+        )
+    one, two = (image_motion(s).rate if s.kind == "picture" else s for s in (reference, moving))
+    found = estimate_motion(one, two, max_offset=max_offset).clock
+    return replace(found, evidence=("picture" if "picture" in kinds else "motion",))
 
 
 def compare_movements(

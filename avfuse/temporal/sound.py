@@ -58,9 +58,9 @@ def estimate_offset(
     clock that breaks: it comes in pieces, as from `estimate_clock`.
     max_offset: seconds, searched both ways; None searches every overlap of at least one second.
     spacing: metres that the devices stood apart at most; std then includes the unknown travel time of sound.
-    Raises StreamError for streams that are not finite sound.
+    Raises StreamError for sound that is not finite, and for kinds that cannot be compared.
     """
-    found = compare(hear(reference), hear(moving), max_offset=max_offset, spacing=spacing)
+    found = estimate_clock(reference, moving, max_offset=max_offset, spacing=spacing)
     if found.clock is None or not isinstance(found.clock, ClockMap):
         return found
     middle = float(found.diagnostics["middle"])
@@ -78,9 +78,14 @@ def estimate_clock(
     Where one of the two paused, dropped frames or was started again, and where the drift changes with time, the map is
     a PiecewiseClock; `breaks` tell where it jumps, by how much, and how sure the place is. Jumps under 6 ms, or under
     what sound may take over twice the spacing, are not told from sources at other places.
-    Arguments and errors as `estimate_offset`.
+    Two sounds, two sensors (see `estimate_motion`), a sensor and a picture, or a sound and a picture (see
+    `estimate_sound_picture`). Arguments and errors as `estimate_offset`.
     """
-    return compare(hear(reference), hear(moving), max_offset=max_offset, spacing=spacing)
+    if reference.kind == moving.kind == "sound":
+        return compare(hear(reference), hear(moving), max_offset=max_offset, spacing=spacing)
+    from avfuse.temporal.movement import compare_streams
+
+    return compare_streams(reference, moving, max_offset=max_offset)
 
 
 def compare(reference: Heard, moving: Heard, *, max_offset: float | None = None, spacing: float = 0.0) -> ClockEstimate:
