@@ -160,6 +160,8 @@ class _Comparison:
 
     def close(self, other: _Comparison) -> bool:
         """Whether both take the same line to be the best."""
+        if not self.matches or not other.matches:
+            return False
         at = self.matches[0].coupling.centre
         return abs(float(self.matches[0].map(at)) - float(other.matches[0].map(at))) < self.apart
 
@@ -226,12 +228,16 @@ def _said(samples: Samples) -> str:
 
 def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: float | None) -> MotionEstimate:
     axes = _search(x, y, relation, max_offset)
-    if relation != "rotation" or (axes.probability >= _ACCEPT and axes.alone):
+    sure = axes.probability >= _ACCEPT and axes.alone and min(x.duration, y.duration) >= _BRIEF
+    if relation != "rotation" or sure:
         return _answer(axes, x, y, relation)
     # Sensors that were taken off and put on again, or sit on limbs: their magnitudes may still agree.
     sizes = _search(x.magnitude, y.magnitude, "linear", max_offset)
     if axes.probability >= _ACCEPT:
-        contradicted = sizes.probability > 0.5 and not sizes.close(axes)
+        if min(x.duration, y.duration) < _BRIEF:  # a few steps of one walk fit a few of another: both must say so
+            contradicted = not (sizes.strength > 1 and sizes.close(axes))
+        else:
+            contradicted = sizes.probability > 0.5 and not sizes.close(axes)
         return _answer(replace(axes, probability=0.5, distinct=1.0) if contradicted else axes, x, y, relation)
     if sizes.probability >= _ACCEPT and axes.strength > _AXES_TOO and sizes.close(axes):
         return _answer(replace(axes, probability=sizes.probability, distinct=sizes.distinct), x, y, relation)
