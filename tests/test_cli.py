@@ -674,7 +674,7 @@ def test_interrupted_evaluate_keeps_finished_cases_and_leaves_no_process(cases: 
             break
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    said, told = running.communicate(timeout=120)
+    said, told = running.communicate(timeout=30)
     assert (running.returncode, said) == (130, "")
     assert told == f"finished cases are kept in {out}; go on with --resume\navfuse: interrupted\n"
     (line,) = (out / "answers.jsonl").read_text().splitlines()
