@@ -46,7 +46,7 @@ _COHERENCE, _INNOVATIONS = 37.0, 7.4
 # Times the next line, which counts as `_NOTHING` at least: so much where the coupling explains what is strong in both
 # tracks, and so much where it leaves most of it, as of two people who walk alike. Their lines reach 3.2 and 0.5.
 _DISTINCT, _DISTINCT_POOR, _NOTHING = 1.5, 5.0, 0.4
-_BRIEF, _DISTINCT_BRIEF = 12.0, 8.0  # seconds of recordings that count as brief, and what it takes there
+_BRIEF, _DISTINCT_BRIEF = 10.0, 8.0  # seconds of recordings that count as brief, and what it takes there
 _POOR, _RICH = 0.3, 0.85  # coherence weighted by power
 _SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
 _AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
