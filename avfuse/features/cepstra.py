@@ -5,7 +5,6 @@ mel_cepstra   the shape of the spectrum in 13 coefficients and how it changes, 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from avfuse.errors import StreamError
+from avfuse.features.pitch import RATE, without_gaps
 from avfuse.stream import Stream
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-RATE = 16000  # Hz
 FRAME_RATE = 100  # Hz
 HOP = RATE // FRAME_RATE
 BANDS, COEFFICIENTS = 32, 13
@@ -27,7 +26,6 @@ _LENGTH, _BINS = 400, 512  # samples of a window, and of its transform
 _EMPHASIS = 0.97
 _LOWEST, HIGHEST = 100.0, 7600.0  # Hz
 _FLOOR = 1e-5  # of the loud frames' power: what is 50 dB below them counts as nothing
-_BLOCK = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +67,9 @@ def mel_cepstra(stream: Stream, *, highest: float = HIGHEST) -> Cepstra:
         raise StreamError(f"Stream {stream.name!r}: is {stream.kind}; expected sound")
     start, parts = None, []
     held = np.zeros(_LENGTH // 2 + 1, np.float32)
-    for at, samples in _pieces(stream):
+    for at, channels in without_gaps(stream):
         start = at if start is None else start
-        held = np.concatenate([held, samples])
+        held = np.concatenate([held, channels.mean(axis=0, dtype=np.float32)])
         count = (len(held) - 1 - _LENGTH) // HOP + 1
         if count > 0:
             parts.append(_energies(held, count, highest))
@@ -116,22 +114,3 @@ def _slopes(frames: F32) -> F32:
     """Of the straight line through five frames."""
     wide = np.pad(frames, ((2, 2), (0, 0)), "edge")
     return np.asarray((wide[3:-1] - wide[1:-3] + 2 * (wide[4:] - wide[:-4])) / 10, np.float32)
-
-
-def _pieces(stream: Stream) -> Iterator[tuple[float, F32]]:
-    """Mono at RATE, silence where there is a gap."""
-    start, position = 0.0, -1
-    for times, values in stream.blocks(_BLOCK, RATE):
-        if not values.shape[1]:
-            continue
-        if not np.isfinite(values.sum(dtype=np.float64)):
-            raise StreamError(f"Stream {stream.name!r}: NaN or infinite samples near {times[0]:.2f} s")
-        if position < 0:
-            start, position = float(times[0]), 0
-        gap = round((times[0] - start) * RATE) - position
-        while gap > 0:
-            step = min(gap, int(_BLOCK * RATE))
-            yield start + position / RATE, np.zeros(step, np.float32)
-            position, gap = position + step, gap - step
-        yield start + position / RATE, np.asarray(values.mean(axis=0), np.float32)
-        position += values.shape[1]

@@ -126,7 +126,7 @@ def harmony(stream: Stream) -> Stream:
         raise StreamError(f"Stream {stream.name!r}: is {stream.kind}; expected sound")
     extractor = HarmonyExtractor()
     start, parts = None, []
-    for at, values in _without_gaps(stream):
+    for at, values in without_gaps(stream):
         start = at if start is None else start
         parts.append(extractor.push(values))
     if start is None:
@@ -135,7 +135,8 @@ def harmony(stream: Stream) -> Stream:
     return Stream(stream.name, "feature", np.concatenate(parts), rate=float(FRAME_RATE), start=start)
 
 
-def _without_gaps(stream: Stream) -> Iterator[tuple[float, F32]]:
+def without_gaps(stream: Stream) -> Iterator[tuple[float, F32]]:
+    """(start, `(channels, n)`) of a sound at RATE, silence where it has gaps. Raises StreamError unless finite."""
     start, position = 0.0, -1
     for times, values in stream.blocks(_BLOCK, RATE):
         if not values.shape[1]:

@@ -180,6 +180,11 @@ def estimate_motion(reference: Stream, moving: Stream, *, max_offset: float | No
             f"estimate_motion: {reference.kind} and {moving.kind} cannot be compared; expected two streams of rotation "
             "rate, acceleration, orientation or pose"
         )
+    return surest(pairs, max_offset)
+
+
+def surest(pairs: Sequence[tuple[Samples, Samples]], max_offset: float | None) -> MotionEstimate:
+    """What the best of several ways to see one motion tells."""
     found = [compare(a, b, "rotation", max_offset=max_offset) for a, b in pairs]
     return min(found, key=lambda m: (m.clock.status != "aligned", m.clock.std if m.clock.clock else 0.0))
 

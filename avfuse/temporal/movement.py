@@ -16,7 +16,7 @@ from avfuse.features.flow import image_motion
 from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Recording, Stream
-from avfuse.temporal.motion import Samples, comparable, compare, estimate_motion, swapped
+from avfuse.temporal.motion import comparable, estimate_motion, surest, swapped
 from avfuse.temporal.picture import compare_sound_picture
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
@@ -127,8 +127,7 @@ def _turning(movement: Movement) -> list[Stream]:
 def _of_streams(a: Stream, b: Stream, max_offset: float | None) -> ClockEstimate | None:
     """None where these two streams cannot be compared at all."""
     try:
-        pairs: list[tuple[Samples, Samples]] = comparable(a, b)
+        pairs = comparable(a, b)
     except StreamError as error:
         return ClockEstimate("degenerate", message=str(error), evidence=("motion",))
-    found = [compare(x, y, "rotation", max_offset=max_offset).clock for x, y in pairs]
-    return min(found, key=lambda c: (c.status != "aligned", c.std if c.clock is not None else 0.0), default=None)
+    return surest(pairs, max_offset).clock if pairs else None

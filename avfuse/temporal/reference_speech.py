@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
-from avfuse.features.cepstra import FRAME_RATE, HIGHEST, RATE, Cepstra, mel_cepstra
+from avfuse.features.cepstra import FRAME_RATE, HIGHEST, Cepstra, mel_cepstra
+from avfuse.features.pitch import RATE
 from avfuse.stream import Stream
 from avfuse.temporal.chance import Units
 from avfuse.temporal.espeak import speak
