@@ -55,7 +55,7 @@ def align(
         estimates, {n: h.name for n, h in heard.items()}, {n: h.start + h.duration for n, h in heard.items()}
     )
     edges = _without_repetition(edges_of(estimates, parts))
-    moved = _compare_movements(named, edges, max_offset, tell)
+    moved = _compare_movements(named, heard, edges, max_offset, tell)
     for name in {n for pair, e in moved.items() if e.clock is not None for n in pair} - set(parts):
         parts[name], cuts[name] = [Part((name, named[name].streams[0].name), 0.0, named[name].duration)], []
     edges += _movement_edges(moved, parts)
@@ -154,10 +154,17 @@ def _compare_all(
 
 
 def _compare_movements(
-    named: Mapping[str, Recording], edges: Sequence[ClockEdge], max_offset: float | None, tell: Progress
+    named: Mapping[str, Recording],
+    heard: Mapping[str, Heard],
+    edges: Sequence[ClockEdge],
+    max_offset: float | None,
+    tell: Progress,
 ) -> dict[Pair, ClockEstimate]:
     """Comparisons by motion of recordings that sound has not brought together, until nothing is left apart."""
-    movements = {name: m for name, recording in named.items() if (m := Movement(recording)).tells}
+    # A camera whose microphone was off is as good as silent.
+    sounds = {n: [named[n][h.name]] for n, h in heard.items() if nothing_to_hear(h) is None and not h.steady}
+    made = {name: Movement(recording, sounds.get(name, [])) for name, recording in named.items()}
+    movements = {name: m for name, m in made.items() if m.tells}
     together = {name: k for k, group in enumerate(_belonging(list(named), edges)) for name in group}
     found: dict[Pair, ClockEstimate] = {}
     # Sensors first: a picture takes long to look at. Two that have nothing but sound have had their chance.
@@ -264,7 +271,7 @@ def _clock_of(
             )
         drift_known = found.drift_std is not None and found.drift_std < 20e-6
         return found if drift_known else replace(found, drift_known=False)
-    if name not in heard:
+    if name not in heard or nothing_to_hear(heard[name]) is not None or heard[name].steady:
         of_motion = [(pair, e) for pair, e in moved.items() if name in pair and e.clock is None]
         if of_motion:
             (a, b), refusal = min(of_motion, key=lambda item: (root not in item[0], item[0]))
@@ -274,6 +281,7 @@ def _clock_of(
                 "degenerate" if empty else "no_match", message=message, span=span, reference=root,
                 evidence=refusal.evidence,
             )  # fmt: skip
+    if name not in heard:
         kinds = ", ".join(s.kind for s in named[name].streams) or "no streams"
         return ClockEstimate(
             "degenerate", message=f"has no sound (only {kinds}); nothing to compare", span=span, reference=root

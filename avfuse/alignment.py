@@ -220,6 +220,7 @@ class RecordingFacts:
 
     source: path as given; start: nanoseconds subtracted from its time stamps; duration: seconds.
     streams: stream name -> seconds that correct this stream inside the recording.
+    extra: whatever else stands there; `reading`, the options that its table was read with.
     """
 
     source: str | None = None
@@ -231,7 +232,8 @@ class RecordingFacts:
 
     @classmethod
     def of(cls, recording: Recording) -> RecordingFacts:
-        return cls(recording.source, recording.start, recording.start_clock, recording.duration)
+        extra = {key: recording.facts[key] for key in ("reading",) if key in recording.facts}
+        return cls(recording.source, recording.start, recording.start_clock, recording.duration, extra=extra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +290,10 @@ class Alignment:
             raise ReadError(f"recording {name!r} was made from arrays and is not in this alignment any more")
         from avfuse.io import read
 
-        return replace(read(source), name=name)
+        # How a table is to be read, where it leaves that open and it was told.
+        reading = self.facts[name].extra.get("reading")
+        told = {k: reading[k] for k in ("time_column", "time_unit", "rate") if k in reading} if reading else {}
+        return replace(read(source, **told), name=name)
 
     def __str__(self) -> str:
         width = max((len(name) for name in self.clocks), default=0)

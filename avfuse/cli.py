@@ -42,6 +42,16 @@ Progress = Callable[[float, str], None]
 Files = Annotated[
     list[str], typer.Argument(metavar="FILE...", help="Recordings: what FFmpeg decodes, and files of sensors.")
 ]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option("--time-column", metavar="NAME", help="Column of time of tables that leave it open, or its number."),
+]
+TimeUnit = Annotated[
+    str | None, typer.Option("--time-unit", metavar="UNIT", help="Its unit, where it is open: s, ms, us, ns.")
+]
+Rate = Annotated[
+    float | None, typer.Option("--rate", metavar="HZ", min=0.0, help="Rows a second of tables that have no times.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else there.")]
 
 
@@ -79,18 +89,9 @@ def demo(
 def info(
     files: Files,
     as_json: AsJson = False,
-    time_column: Annotated[
-        str | None,
-        typer.Option(
-            "--time-column", metavar="NAME", help="Column of time of tables that leave it open, or its number."
-        ),
-    ] = None,
-    time_unit: Annotated[
-        str | None, typer.Option("--time-unit", metavar="UNIT", help="Its unit, where it is open: s, ms, us, ns.")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(metavar="HZ", min=0.0, help="Rows a second of tables that have no times.")
-    ] = None,
+    time_column: TimeColumn = None,
+    time_unit: TimeUnit = None,
+    rate: Rate = None,
 ) -> int:
     """Tell what is in files: streams, clocks, rates, gaps, and what is odd about them."""
     from avfuse.io import inspect
@@ -135,6 +136,9 @@ def align(
         Path | None, typer.Option(metavar="FILE", help="Write a timeline for editing programs: .otio, .fcpxml.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the HTML page that explains it.")] = None,
+    time_column: TimeColumn = None,
+    time_unit: TimeUnit = None,
+    rate: Rate = None,
 ) -> int:
     """Put recordings on one timeline. Without an output option it prints its table and writes nothing."""
     outputs: dict[str, str] = {}
@@ -159,8 +163,9 @@ def align(
 
     with _progress() as progress:
         alignment = align_recordings(
-            files, reference=reference, max_offset=max_offset, spacing=spacing, progress=progress
-        )
+            _tables_read(files, time_column, time_unit, rate),
+            reference=reference, max_offset=max_offset, spacing=spacing, progress=progress,
+        )  # fmt: skip
     if output is not None:
         alignment.save(output)
     if picture is not None:
@@ -179,6 +184,47 @@ def align(
 
             print_alignment(alignment, sys.stdout)
     return _code(alignment)
+
+
+def _tables_read(
+    files: list[str], time_column: str | None, time_unit: str | None, rate: float | None
+) -> list[str | Recording]:
+    """Tables among the files as the options say, where these suit them; all else as paths.
+
+    Raises ReadError where no table takes them.
+    """
+    if time_column is None and time_unit is None and rate is None:
+        return list(files)
+    from avfuse.io import read
+    from avfuse.io.reading import TABLES, format_of
+
+    found: list[str | Recording] = []
+    refused: ReadError | None = None
+    used = False
+    for file in files:
+        if format_of(file) not in TABLES:
+            found.append(file)
+            continue
+        # A column of time, where there is one, tells more than a rate.
+        ways: list[dict[str, Any]] = [{"time_column": time_column, "time_unit": time_unit}, {"rate": rate}, {}]
+        errors = []
+        for way in ways:
+            try:
+                recording = read(file, **way)
+            except ReadError as error:
+                errors.append(error)
+                continue
+            found.append(recording)
+            used |= "reading" in recording.facts
+            break
+        else:
+            raise errors[0]
+        refused = refused or (errors[0] if errors else None)
+    if not used:
+        raise refused or ReadError(
+            "--time-column, --time-unit and --rate are for tables that leave it open; none of the files is one"
+        )
+    return found
 
 
 @app.command()

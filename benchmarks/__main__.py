@@ -18,6 +18,7 @@ NAMES = (
     "speed",
     "codecs",
     "joint",
+    "event",
     "clocks",
     "warp",
     "sensors",

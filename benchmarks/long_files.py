@@ -34,6 +34,7 @@ class LongFile:
     begins: float
     duration: float
     drift: float = 0.0
+    channels: int = 2
 
     @property
     def clock(self) -> ClockMap:
@@ -56,8 +57,11 @@ def hour_files(minutes: float) -> tuple[LongFile, LongFile, LongFile]:
     )
 
 
-def make(file: LongFile, folder: Path, seed: int) -> Path:
-    """The file in `folder`; made where it is absent. MP4 is encoded by Debian's ffmpeg."""
+def make(file: LongFile, folder: Path, seed: int, event: LongEvent | None = None) -> Path:
+    """The file in `folder`; made where it is absent. All but WAV is encoded by Debian's ffmpeg.
+
+    event: of this seed, which keeps what was heard for the next file.
+    """
     target = folder / f"seed{seed}-{file.name}"
     if target.exists():
         return target
@@ -65,16 +69,29 @@ def make(file: LongFile, folder: Path, seed: int) -> Path:
     wav = target.with_name(f"unfinished-{target.stem}.wav")
     last = wav
     try:
-        with soundfile.SoundFile(wav, "w", RATE, 2, "PCM_16", format="WAV") as out:
-            for piece in _pieces(file, seed):
+        with soundfile.SoundFile(wav, "w", RATE, file.channels, "PCM_16", format="WAV") as out:
+            for piece in _pieces(file, event or LongEvent(seed), seed):
                 out.write(piece.T)
         if target.suffix != ".wav":
             last = target.with_name(f"unfinished-{target.name}")
             program = shutil.which("ffmpeg")
             if program is None:
-                raise SystemExit("no ffmpeg program: it encodes the long MP4 (apt-get install ffmpeg)")
+                raise SystemExit("no ffmpeg program: it encodes the long files (apt-get install ffmpeg)")
             subprocess.run(
-                [program, "-v", "error", "-y", "-i", str(wav), "-c:a", "aac", "-b:a", "160k", str(last)], check=True
+                [
+                    program,
+                    "-v",
+                    "error",
+                    "-y",
+                    "-i",
+                    str(wav),
+                    "-c:a",
+                    "aac",
+                    "-b:a",
+                    f"{80 * file.channels}k",
+                    str(last),
+                ],
+                check=True,
             )
         last.rename(target)
     finally:
@@ -83,26 +100,26 @@ def make(file: LongFile, folder: Path, seed: int) -> Path:
     return target
 
 
-def _pieces(file: LongFile, seed: int) -> Iterator[Sound]:
-    """(2, n) samples at a time of what the device records."""
+def _pieces(file: LongFile, event: LongEvent, seed: int) -> Iterator[Sound]:
+    """(channels, n) samples at a time of what the device records."""
     rng = np.random.default_rng([seed, sum(map(ord, file.name))])
     total, step = round(file.duration * RATE), round(_PIECE * RATE)
-    event = _Event(seed)
     for first in range(0, total, step):
         n = min(step, total - first)
         begin = float(file.clock(first / RATE)) - _MARGIN
         sound = event.between(begin, begin + n / RATE + 2 * _MARGIN)
         clock = ClockMap(float(file.clock(first / RATE)) - round(begin * RATE) / RATE, file.drift)
-        heard = [sample_on_clock(sound, RATE, clock, RATE, n, delay=k * _DELAY) for k in range(2)]
-        noise = rng.standard_normal((2, n), np.float32) * np.float32(_NOISE)
+        heard = [sample_on_clock(sound, RATE, clock, RATE, n, delay=k * _DELAY) for k in range(file.channels)]
+        noise = rng.standard_normal((file.channels, n), np.float32) * np.float32(_NOISE)
         yield np.clip(0.8 * np.stack(heard) + noise, -1.0, 1.0)
 
 
-class _Event:
-    """What is to be heard at any event time, made minute by minute and forgotten again."""
+class LongEvent:
+    """What is to be heard at any event time, made minute by minute. keep: how many minutes are not forgotten again."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, keep: int = 2) -> None:
         self.seed = seed
+        self.keep = keep
         self.minutes: dict[int, Sound] = {}
 
     def between(self, begin: float, end: float) -> Sound:
@@ -114,7 +131,7 @@ class _Event:
             start = minute * step
             low, high = max(first, start), min(last, start + step)
             out[low - first : high - first] = self._minute(minute)[low - start : high - start]
-        self.minutes = {m: s for m, s in self.minutes.items() if m >= first // step}
+        self.minutes = dict(list(self.minutes.items())[-self.keep :])
         return out
 
     def _minute(self, minute: int) -> Sound:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfuse.temporal.graph import best_chains, cheapest_tree, components, cut_labels, cuts, depth_first
+from avfuse.temporal.graph import best_chains, cheapest_tree, components, cut_labels, cuts, depth_first, support
 
 
 @st.composite
@@ -92,3 +92,13 @@ def test_trees_and_chains_are_the_best_ones(graph, data):
 
 def test_components_are_numbered_from_the_first_node():
     np.testing.assert_array_equal(components(5, np.array([[3, 4], [1, 0]])), [0, 1, 2, 1, 0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(connected())
+def test_an_edge_helps_to_place_what_can_be_left_out_on_the_way_to_it(graph):
+    count, ends = graph
+    for (a, b), (helps_a, helps_b) in zip(ends.T.tolist(), support(count, ends).T.tolist(), strict=True):
+        for node, other, helps in ((a, b, helps_a), (b, a, helps_b)):
+            left = [e for e in without(ends) if node not in e]
+            assert helps == (node != 0 and other in reached(count, left))

@@ -12,7 +12,7 @@ import avfuse
 from avfuse.cli import main
 from avfuse.errors import StreamError
 from avfuse.features.flow import image_motion
-from avfuse.simulation import film_with_sound
+from avfuse.simulation import film_with_sound, write_media
 from avfuse.simulation.motions import simulate_motions
 from avfuse.stream import Recording, Stream
 from avfuse.temporal import estimate_clock, estimate_offset
@@ -113,23 +113,83 @@ def test_a_camera_that_stands_still_is_refused(turned):
     assert [c.status for c in found.values()].count("aligned") == 0
 
 
-def test_one_event_of_a_silent_camera_a_recorder_a_phone_and_a_sensor_from_elsewhere(turned):
-    """Sound joins recorder and phone, blows join the silent camera; what moved elsewhere stays out."""
+def test_one_event_of_cameras_a_recorder_and_a_sensor(turned, tmp_path, capsys):
+    """Sound joins what heard it, blows a camera without a microphone, turning the sensor on the camera in the hand."""
     film = film_with_sound("blow", 5, delay=0.15, duration=40.0, rate=25.0, size=(160, 96), distractors=False)
     sound, picture = film.recording.of_kind("sound")[0], film.recording.of_kind("picture")[0]
     samples, rate = np.asarray(sound.values), float(sound.rate or 0)
-    phone = Stream.from_samples(samples[:, int(3.25 * rate) :], rate=rate)
-    recordings = [
-        Recording("camera", (picture,)), Recording("recorder", (sound,)), Recording("phone", (phone,)),
-        Recording("imu", (turned[1],)),
-    ]  # fmt: skip
-    clocks = avfuse.align(recordings, reference="recorder", max_offset=10.0).clocks
-    assert "sound" in clocks["phone"].evidence
-    assert clocks["phone"].offset == pytest.approx(3.25, abs=1e-3)
-    assert "picture" in clocks["camera"].evidence
+
+    def heard(begin: float, seconds: float, seed: int) -> Stream:
+        part = samples[:, int(begin * rate) :][:, : int(seconds * rate)]
+        noise = np.random.default_rng(seed).standard_normal(part.shape)
+        return Stream.from_samples(part + 0.05 * float(part.std()) * noise.astype(np.float32), rate=rate)
+
+    in_hand, gyro = turned
+    off = Stream.from_samples(np.zeros((1, int(40 * rate)), np.float32), rate=rate)
+    rng = np.random.default_rng(8)
+    elsewhere = simulate_motions(15.0, rng).moving
+    recordings = {
+        "recorder.wav": Recording("recorder", (heard(0.0, 40.0, 1),)),
+        "tripod.mp4": Recording("tripod", (picture, heard(0.0, 40.0, 2))),
+        "hand.mp4": Recording("hand", (in_hand, heard(9.3, 12.0, 3))),
+        "deaf.mp4": Recording("deaf", (picture, off)),
+    }
+    files = [write_media(tmp_path / name, recording) for name, recording in recordings.items()]
+    files.append(write_csv(tmp_path / "imu.csv", gyro))
+    files.append(write_csv(tmp_path / "elsewhere.csv", elsewhere))
+    code, found = run_align([*files, "--reference", "recorder"], capsys)
+    clocks = found["clocks"]
+    assert code == 3
+    assert clocks["tripod"]["evidence"] == clocks["hand"]["evidence"] == ["sound"]
+    assert clocks["hand"]["segments"][0]["offset"] == pytest.approx(9.3, abs=2e-3)
     # The sound of what the camera saw came `delay` later.
-    assert clocks["camera"].offset == pytest.approx(film.delay, abs=0.04)
-    assert clocks["imu"].clock is None
+    assert "picture" in clocks["deaf"]["evidence"]
+    assert clocks["deaf"]["segments"][0]["offset"] == pytest.approx(film.delay, abs=0.04)
+    assert "picture" in clocks["imu"]["evidence"]
+    assert clocks["imu"]["segments"][0]["offset"] == pytest.approx(9.3 + 0.4, abs=0.01)
+    assert clocks["elsewhere"]["status"] == "no_match"
+
+
+def run(arguments, capsys) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    told = capsys.readouterr()
+    return ended.value.code, told.out, told.err
+
+
+def run_align(arguments, capsys) -> tuple[int, dict]:
+    code, out, _ = run(["align", *arguments, "--json"], capsys)
+    return code, json.loads(out)
+
+
+@pytest.mark.parametrize("hiss", [0.0, 1e-4])
+def test_a_microphone_that_was_off_leaves_a_camera_silent(turned, hiss):
+    picture, gyro = turned
+    noise = hiss * np.random.default_rng(1).standard_normal((1, 16000 * 12)).astype(np.float32)
+    camera = Recording("camera", (picture, Stream.from_samples(noise, rate=16000.0)))
+    found = avfuse.align([camera, Recording("imu", (gyro,))], reference="camera").clocks["imu"]
+    assert found.evidence == ("picture",)
+
+
+def test_tables_that_leave_their_times_open_are_aligned_as_told(tmp_path, capsys):
+    pair = simulate_motions(20.0, np.random.default_rng(1))
+    timed = write_csv(tmp_path / "a.csv", pair.reference)
+    bare = tmp_path / "b.csv"
+    np.savetxt(bare, pair.moving.values, delimiter=",", header="gx [rad/s],gy [rad/s],gz [rad/s]", comments="")
+    rate = 1 / float(np.diff(pair.moving.times).mean())
+    assert run(["align", timed, bare], capsys)[0] == 2
+    saved = tmp_path / "alignment.json"
+    assert run(["align", timed, bare, "--rate", rate, "-o", saved], capsys)[0] == 0
+    found = avfuse.load_alignment(saved)
+    began = float(pair.moving.times[0])
+    assert abs(float(found.clocks["b"].map(5.0)) - float(pair.truth(5.0 + began))) < 3e-3
+    # Read again as it was told.
+    assert found.recording("b").duration == pytest.approx(pair.moving.duration, abs=0.01)
+    for option in ("--rate", "100"), ("--time-column", "nothing"):
+        code, _, told = run(["align", timed, timed, *option], capsys)
+        assert code == 2
+        assert len(told.splitlines()) == 1
 
 
 def test_karma_own_gyroscope(shared):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from avfuse.errors import ReadError
 from avfuse.io.media import read_media
@@ -14,6 +16,7 @@ _TABLES = {".csv", ".tsv", ".txt", ".tum", ".dat", ".log", ".asc"}
 _PARQUET = {".parquet", ".pq"}
 _ARRAYS = {".npy", ".npz"}
 _BAGS = {".bag", ".db3", ".mcap"}
+TABLES = ("text", "parquet", "arrays")  # forms that leave open what their columns are
 
 
 def read(
@@ -40,31 +43,21 @@ def read(
     time_column: name or number (from 1) of the column of a table that holds stamps, where the file leaves it open.
     time_unit: "s", "ms", "us" or "ns" of that column, where the file leaves it open.
     rate: Hz of a table whose rows are evenly sampled and that has no times; it then starts at 0.
+    What of these was given stands in `facts["reading"]`, so that the file can be read again.
 
     Raises ReadError, one line, for what is missing, cannot be read, holds nothing to align, or leaves open which
     column is time or what its unit is.
     """
     name = os.fspath(path)
     form = format_of(name)
-    told = [
-        word
-        for word, given in (("time_column", time_column), ("time_unit", time_unit), ("rate", rate))
-        if given is not None
-    ]
-    if told and form not in ("text", "parquet", "arrays"):
-        raise ReadError(f"{name}: is no table; {told[0]}= is for tables alone, leave it out")
-    if form == "text":
-        from avfuse.io.sensors.text_tables import read_text_table
-
-        return read_text_table(name, time_column=time_column, time_unit=time_unit, rate=rate)
-    if form == "parquet":
-        from avfuse.io.sensors.parquet import read_parquet
-
-        return read_parquet(name, time_column=time_column, time_unit=time_unit, rate=rate)
-    if form == "arrays":
-        from avfuse.io.sensors.arrays import read_arrays
-
-        return read_arrays(name, time_column=time_column, time_unit=time_unit, rate=rate)
+    options = {"time_column": time_column, "time_unit": time_unit, "rate": rate}
+    told = {word: given for word, given in options.items() if given is not None}
+    if form not in TABLES:
+        if told:
+            raise ReadError(f"{name}: is no table; {next(iter(told))}= is for tables alone, leave it out")
+    else:
+        found = _read_table(form, name, options)
+        return replace(found, facts={**found.facts, "reading": told}) if told else found
     if form == "xdf":
         from avfuse.io.sensors.xdf import read_xdf
 
@@ -76,6 +69,20 @@ def read(
     from avfuse.io.sensors.telemetry import with_telemetry
 
     return with_telemetry(read_media(name))
+
+
+def _read_table(form: str, name: str, options: dict[str, Any]) -> Recording:
+    if form == "text":
+        from avfuse.io.sensors.text_tables import read_text_table
+
+        return read_text_table(name, **options)
+    if form == "parquet":
+        from avfuse.io.sensors.parquet import read_parquet
+
+        return read_parquet(name, **options)
+    from avfuse.io.sensors.arrays import read_arrays
+
+    return read_arrays(name, **options)
 
 
 def format_of(path: str) -> str:

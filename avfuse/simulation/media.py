@@ -142,7 +142,8 @@ def _picture_track(container: Any, stream: Stream, shift: Fraction) -> Timed:
         for times, images in stream.blocks(_BLOCK):
             for time, image in zip(times, images, strict=True):
                 # OpenCV converts to the encoder's colours several times faster than swscale.
-                yuv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420)
+                colours = image if image.ndim == 3 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
+                yuv = cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2YUV_I420)
                 frame = av.VideoFrame.from_ndarray(np.asarray(yuv, np.uint8), format="yuv420p")
                 frame.pts, frame.time_base = round((time + shift) / _TICK), _TICK
                 yield float(time), track, frame

@@ -134,6 +134,22 @@ def depth_first(count: int, ends: Ints) -> DepthFirst:
     return DepthFirst(*(np.array(v) for v in (order, parent, edge, place, last, low)))
 
 
+def support(count: int, ends: Ints) -> Mask:
+    """`(2, edges)`: whether an edge helps to place each of its ends, from node 0 of a connected graph.
+
+    It does where its other end is reached from node 0 by a way that does not pass this one.
+    """
+    tree = depth_first(count, ends)
+    found = np.ones(ends.shape, bool)
+    for k, pair in enumerate(ends.T.tolist()):
+        above, below = sorted(pair, key=lambda node: tree.place[node])
+        child = below
+        while tree.parent[child] != above:
+            child = tree.parent[child]
+        found[pair.index(above), k] = tree.low[child] < tree.place[above]
+    return found
+
+
 def cut_labels(tree: Tree, ends: Ints) -> NDArray[np.uint64]:
     """A label for every edge: 0 for bridges, equal for two edges that together cut the graph.
 

@@ -34,6 +34,7 @@ _BLOCK = 10.0  # seconds decoded at once
 _KEEP = 240 * RATE  # samples kept in memory before the rest is spilled
 # Power (mean square) under which a frame counts as silent: 1 bit of a 16-bit file is 1e-10.
 _SILENT = 1e-11
+_STEADY = 0.5  # deviation of the features; stationary noise reaches 0.42, the quietest rooms with anything in them 0.75
 
 F32 = NDArray[np.float32]
 
@@ -64,6 +65,11 @@ class Heard:
     @property
     def duration(self) -> float:
         return self.count / RATE
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing happens in it: hiss and hum, as of a microphone that was off."""
+        return not bool((self.liveliness > _STEADY).any())
 
     def read(self, first: int, count: int) -> F32:
         """Samples first .. first + count; zeros beyond the ends."""

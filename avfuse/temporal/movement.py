@@ -6,7 +6,7 @@ and other silent pictures for how the camera turned, and against sound for flash
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -25,12 +25,14 @@ _TURNING = ("rotation_rate", "pose", "orientation")
 
 
 class Movement:
-    """The streams of one recording that tell of motion; pictures are decoded when they are needed, and once."""
+    """The streams of one recording that tell of motion; pictures are decoded when they are needed, and once.
 
-    def __init__(self, recording: Recording) -> None:
-        self.name = recording.name
+    sounds: streams in which something is to be heard; all that are sound by default.
+    """
+
+    def __init__(self, recording: Recording, sounds: Sequence[Stream] | None = None) -> None:
         self.sensors: tuple[Stream, ...] = tuple(s for kind in _KINDS for s in recording.of_kind(kind))  # type: ignore[arg-type]
-        self._sounds = recording.of_kind("sound")
+        self._sounds = recording.of_kind("sound") if sounds is None else tuple(sounds)
         self._pictures = recording.of_kind("picture")
 
     @property

@@ -38,7 +38,7 @@ from avfuse.temporal.adjustment import (
     step,
 )
 from avfuse.temporal.contradictions import Rival, Weighed, improves, in_loops, moving_by, settled_trust, trusted, weigh
-from avfuse.temporal.graph import F64, best_chains, cheapest_tree, components
+from avfuse.temporal.graph import F64, best_chains, cheapest_tree, components, support
 
 Mask = NDArray[np.bool_]
 
@@ -248,11 +248,15 @@ def _read_out(
     sure = best_chains(len(nodes), c.ends[:, inner], settled_trust(c, kept, trust, weighed)[inner])
     evidence: list[set[str]] = [set() for _ in nodes]
     against: list[set[str]] = [set() for _ in nodes]
-    for edge, keep, (a, b) in zip(edges, kept, c.ends.T.tolist(), strict=True):
+    helps = np.zeros(c.ends.shape, bool)
+    helps[:, inner] = support(len(nodes), c.ends[:, inner])
+    for edge, keep, pair, of_use in zip(edges, kept, c.ends.T.tolist(), helps.T.tolist(), strict=True):
         if keep:
-            evidence[a].add(edge.evidence)
-            evidence[b].add(edge.evidence)
+            for node, placed in zip(pair, of_use, strict=True):
+                if placed:
+                    evidence[node].add(edge.evidence)
         else:
+            a, b = pair
             against[a].add(edge.moving[0])
             against[b].add(edge.reference[0])
     name = nodes[0][0]
