@@ -17,7 +17,7 @@ from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.simulation.motions import MotionPair, simulate_motions
 from avfuse.stream import Stream
 from avfuse.temporal import estimate_motion
-from avfuse.temporal.tracks import samples_of, track_of
+from avfuse.temporal.tracks import repetition, samples_of, track_of
 
 TIMES = np.linspace(0, 20, 5)
 
@@ -95,6 +95,27 @@ def test_steady_steps_fit_in_several_places():
     found = estimate_motion(steady, other).clock
     assert found.status == "ambiguous"
     assert any(abs(c.offset - 1.5) < 0.05 for c in found.candidates)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_steps_of_a_walk_are_not_told_apart(seed):
+    """Which of its steps is which takes more of them than fit into seconds; free motion tells it in as many."""
+    steps = pair(seed, duration=9.0, motion="walk")
+    assert estimate_motion(steps.reference, steps.moving).clock.status != "aligned"
+    free = pair(seed, duration=9.0)
+    assert estimate_motion(free.reference, free.moving).clock.status == "aligned"
+
+
+def test_a_track_says_how_far_it_repeats_itself():
+    t = np.arange(0, 12, 0.01)
+    rng = np.random.default_rng(1)
+    steps = track_of(t, np.stack([np.sin(2 * np.pi * t / 0.8), np.sin(2 * np.pi * t / 1.6)], axis=1), 40.0, 8.0)
+    alike, every = repetition(steps)
+    assert alike > 0.99
+    assert every == pytest.approx(1.6, abs=0.03)
+    assert repetition(track_of(t, rng.standard_normal((len(t), 2)).cumsum(axis=0), 40.0, 8.0))[0] < 0.5
+    # A swell that dies away repeats nothing.
+    assert repetition(track_of(t, np.exp(-((t[:, None] - 6) ** 2)), 40.0, 8.0))[0] < 0.3
 
 
 def test_motion_about_one_axis_tells_the_clock_but_not_the_rotation():

@@ -27,7 +27,7 @@ from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.stream import Stream
 from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, innovations, misfit, weighted
 from avfuse.temporal.covariation import block_scores, lines
-from avfuse.temporal.tracks import Track, native_rate, samples_of, track_of, whitened
+from avfuse.temporal.tracks import Track, native_rate, repetition, samples_of, track_of, whitened
 
 F64 = NDArray[np.float64]
 Relation = Literal["rotation", "linear"]
@@ -47,6 +47,8 @@ _COHERENCE, _INNOVATIONS = 37.0, 7.4
 # tracks, and so much where it leaves most of it, as of two people who walk alike. Their lines reach 3.2 and 0.5.
 _DISTINCT, _DISTINCT_POOR, _NOTHING = 1.5, 5.0, 0.4
 _BRIEF, _DISTINCT_BRIEF = 10.0, 8.0  # seconds of recordings that count as brief, and what it takes there
+# Where less is common and it repeats itself, nothing tells one step from the next.
+_FEW_STEPS, _REPEATS = 12.0, 0.58  # seconds; of `repetition`
 _POOR, _RICH = 0.3, 0.85  # coherence weighted by power
 _SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
 _AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
@@ -285,10 +287,20 @@ def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None
     if min(x.duration, y.duration) < _BRIEF:
         # Many lags leave too little in common to be tried; nothing else may come near.
         distinct = min(distinct, best / max(other, _NOTHING / 2) / _DISTINCT_BRIEF)
+    if _common(grids, apart[0]) < _FEW_STEPS:
+        again, every = repetition(grids[1])
+        if again > _REPEATS and (max_offset is None or max_offset > every / 2):
+            distinct = min(distinct, 1.0)
     probability = _logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * _logistic(
         math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
     )
     return _Comparison(apart, probability, distinct, 1 / high)
+
+
+def _common(grids: Sequence[Track], match: Match) -> float:
+    """Seconds of both tracks that a match lays on each other."""
+    x, y = (g.times for g in grids)
+    return float(min(x[-1], match.map(y[-1])) - max(x[0], match.map(y[0])))
 
 
 def _weighed(grids: Sequence[Track], coupling: Coupling, high: float) -> Match:

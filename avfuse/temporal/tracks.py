@@ -23,6 +23,7 @@ _GAP = 5.0  # sampling intervals without a sample that are a gap
 _FEWEST = 4  # samples that a cubic needs
 _SHORTEST = 8  # samples in all
 _CONTINUED = 8.0  # seconds beyond both ends
+_FARTHEST_REPETITION, _FELL = 3.0, 0.3  # seconds; autocorrelation that ends the first peak
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +157,23 @@ def bridged(track: Track) -> F64:
     at = np.arange(track.size)
     known = np.flatnonzero(track.valid)
     return np.stack([np.interp(at, known, channel[known]) for channel in track.values])
+
+
+def repetition(track: Track) -> tuple[float, float]:
+    """How like itself a track is at another time, and how many seconds away: the highest maximum of its autocorrelation
+    within three seconds, once that has fallen.
+
+    Walking and running reach 0.6 to 0.9, free motion 0.4, shaking 0.6.
+    """
+    values, rate = track.values, track.rate
+    highest, at, fell = 0.0, 0.0, False
+    for lag in range(1, min(int(_FARTHEST_REPETITION * rate), track.size // 2)):
+        one, two = values[:, lag:], values[:, : track.size - lag]
+        alike = float((one * two).sum() / max(np.sqrt((one**2).sum() * (two**2).sum()), 1e-300))
+        fell = fell or alike < _FELL
+        if fell and alike > highest:
+            highest, at = alike, lag / rate
+    return highest, at
 
 
 @dataclass(frozen=True, eq=False)
