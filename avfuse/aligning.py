@@ -23,6 +23,7 @@ from avfuse.temporal.sound import compare, nothing_to_hear
 
 Progress = Callable[[float, str], None]
 _DECODING = 0.7  # share of the work that reading usually is
+_DRIFT_TOLD = 20e-6  # standard deviation of a drift that is told
 _CUT_SHORT = 1.0  # seconds that a file may lack at its end; encoders round
 
 
@@ -269,7 +270,9 @@ def _clock_of(
                 found,
                 message=f"shares nothing with {root}; forms a group of its own, on the clock of {found.reference}",
             )
-        drift_known = found.drift_std is not None and found.drift_std < 20e-6
+        # Motion always states what it and what is usual of crystals say together.
+        by_motion = any(name in pair and e.clock is not None and e.drift_known for pair, e in moved.items())
+        drift_known = by_motion or (found.drift_std is not None and found.drift_std < _DRIFT_TOLD)
         return found if drift_known else replace(found, drift_known=False)
     if name not in heard or nothing_to_hear(heard[name]) is not None or heard[name].steady:
         of_motion = [(pair, e) for pair, e in moved.items() if name in pair and e.clock is None]

@@ -39,6 +39,7 @@ def test_sensors_and_a_stranger_through_the_command_line(tmp_path, capsys):
     assert found["clocks"]["b"]["evidence"] == ["motion"]
     segment = found["clocks"]["b"]["segments"][0]
     assert segment["offset"] == pytest.approx(pair.truth.offset, abs=3e-3)
+    assert segment["drift"] == pytest.approx(pair.truth.drift, abs=3 * segment["drift_std"])
     assert found["clocks"]["stranger"]["status"] == "no_match"
     assert "rotation rate" in found["clocks"]["stranger"]["message"]
 
