@@ -59,7 +59,7 @@ def align(
     moved = _compare_movements(named, heard, edges, max_offset, tell)
     for name in {n for pair, e in moved.items() if e.clock is not None for n in pair} - set(parts):
         parts[name], cuts[name] = [Part((name, named[name].streams[0].name), 0.0, named[name].duration)], []
-    edges += _movement_edges(moved, parts)
+    edges += _without_repetition(_movement_edges(moved, parts))
     root = chosen or _default_reference(named, heard, edges)
     solved = join(edges, parts, cuts, _island_references(root, named, list(parts), edges))
     clocks: dict[str, ClockEstimate] = {}
@@ -167,11 +167,16 @@ def _compare_movements(
     made = {name: Movement(recording, sounds.get(name, [])) for name, recording in named.items()}
     movements = {name: m for name, m in made.items() if m.tells}
     together = {name: k for k, group in enumerate(_belonging(list(named), edges)) for name in group}
+    by_sound = dict(together)
+    # Of a few recordings of sensors alone every two are compared: a wrong comparison then contradicts the others.
+    thorough = {name for name, m in movements.items() if m.blind}
+    if len(thorough) > ALL_PAIRS:
+        thorough = set()
     found: dict[Pair, ClockEstimate] = {}
     # Sensors first: a picture takes long to look at. Two that have nothing but sound have had their chance.
     pairs = sorted(combinations(sorted(movements), 2), key=lambda p: sum(not movements[n].sensors for n in p))
     for a, b in pairs:
-        if together[a] == together[b]:
+        if by_sound[a] == by_sound[b] or (together[a] == together[b] and not thorough.issuperset((a, b))):
             continue
         tell(1.0, f"comparing how {a} and {b} moved")
         estimate = compare_movements(movements[a], movements[b], max_offset=max_offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 
 import avfuse
 from avfuse.cli import main
+from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.flow import image_motion
 from avfuse.simulation import film_with_sound, write_media
 from avfuse.simulation.motions import simulate_motions
 from avfuse.stream import Recording, Stream
 from avfuse.temporal import estimate_clock, estimate_offset
+from avfuse.temporal.movement import compare_movements
 
 
 def write_csv(path: Path, stream: Stream) -> Path:
@@ -42,6 +45,28 @@ def test_sensors_and_a_stranger_through_the_command_line(tmp_path, capsys):
     assert segment["drift"] == pytest.approx(pair.truth.drift, abs=3 * segment["drift_std"])
     assert found["clocks"]["stranger"]["status"] == "no_match"
     assert "rotation rate" in found["clocks"]["stranger"]["message"]
+
+
+def test_a_wrong_comparison_among_three_sensors_is_not_believed(monkeypatch):
+    pair = simulate_motions(20.0, np.random.default_rng(1))
+    later = np.asarray(pair.reference.times) > 2.0
+    third = Stream(
+        "rotation_rate", "rotation_rate", np.asarray(pair.reference.values)[later],
+        times=np.asarray(pair.reference.times)[later] - 2.0,
+    )  # fmt: skip
+    recordings = [Recording(n, (s,)) for n, s in (("a", pair.reference), ("b", pair.moving), ("c", third))]
+    clocks = avfuse.align(recordings, reference="a").clocks
+    assert clocks["c"].offset == pytest.approx(2.0, abs=1e-3)
+    assert clocks["b"].offset == pytest.approx(pair.truth.offset, abs=3e-3)
+
+    def one_wrong(reference, moving, **options):
+        found = compare_movements(reference, moving, **options)
+        wrong = {reference.sensors[0], moving.sensors[0]} == {pair.moving, third}
+        return replace(found, clock=ClockMap(found.clock.offset + 0.5, found.clock.drift)) if wrong else found
+
+    monkeypatch.setattr("avfuse.aligning.compare_movements", one_wrong)
+    clocks = avfuse.align(recordings, reference="a").clocks
+    assert {clocks["b"].status, clocks["c"].status} == {"ambiguous"}
 
 
 def turning_camera(seconds: float, rate: float, rng: np.random.Generator) -> tuple[Stream, Stream]:

@@ -43,6 +43,11 @@ class Movement:
     def silent(self) -> bool:
         return not self._sounds
 
+    @property
+    def blind(self) -> bool:
+        """Whether there are sensors and nothing else: comparisons then cost little."""
+        return bool(self.sensors) and not self._sounds and not self._pictures
+
     @cached_property
     def seen(self) -> Stream | None:
         """Rotation rate of the camera; None where there is no picture, or none that lasts."""
