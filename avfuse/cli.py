@@ -14,14 +14,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from avfuse import __version__
+from avfuse.console import print_json, printing, progress_bar, say
 from avfuse.errors import AvfuseError, ReadError, StreamError, WeakAlignmentError, WriteError
 from avfuse.files import FAULTS_OF_THE_DISK, check_folder, check_spares, check_writable
 
@@ -38,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Progress = Callable[[float, str], None]
 Files = Annotated[
     list[str], typer.Argument(metavar="FILE...", help="Recordings: what FFmpeg decodes, and files of sensors.")
 ]
@@ -78,9 +76,9 @@ def demo(
     from avfuse.demo import run_demo
 
     check_folder(folder)
-    with _progress() as progress:
+    with progress_bar() as progress:
         shown = run_demo(folder, progress=progress)
-    with _printing():
+    with printing():
         shown.print(sys.stdout)
     return _code(shown.alignment)
 
@@ -101,11 +99,11 @@ def info(
         try:
             found.append(inspect(file, time_column=time_column, time_unit=time_unit, rate=rate))
         except ReadError as error:
-            _say(f"avfuse: {error}")
+            say(f"avfuse: {error}")
             code = USAGE
-    with _printing():
+    with printing():
         if as_json:
-            _print_json({"format": "avfuse.info/1", "files": [one.to_json() for one in found]})
+            print_json({"format": "avfuse.info/1", "files": [one.to_json() for one in found]})
         elif found:
             from avfuse.reporting.text import print_info
 
@@ -161,7 +159,7 @@ def align(
         check_timeline(timeline)
     from avfuse.aligning import align as align_recordings
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         alignment = align_recordings(
             _tables_read(files, time_column, time_unit, rate),
             reference=reference, max_offset=max_offset, spacing=spacing, progress=progress,
@@ -176,9 +174,9 @@ def align(
         _render(alignment, render)
     if report is not None:
         _report(alignment, report)
-    with _printing():
+    with printing():
         if as_json:
-            _print_json(alignment.to_json())
+            print_json(alignment.to_json())
         else:
             from avfuse.reporting.text import print_alignment
 
@@ -237,7 +235,7 @@ def check(
     from avfuse.checking import checks_to_json
 
     found, code = [], DONE
-    with _progress() as progress:
+    with progress_bar() as progress:
         for k, file in enumerate(files):
 
             def tell(share: float, text: str, k: int = k) -> None:
@@ -247,11 +245,11 @@ def check(
             try:
                 found += check_files(file, progress=tell)
             except ReadError as error:
-                _say(f"avfuse: {error}")
+                say(f"avfuse: {error}")
                 code = USAGE
-    with _printing():
+    with printing():
         if as_json:
-            _print_json(checks_to_json(found))
+            print_json(checks_to_json(found))
         elif found:
             from avfuse.reporting.text import print_checks
 
@@ -309,14 +307,14 @@ def export(
 
 def _export(alignment: Alignment, path: Path, **options: Any) -> None:
     exported = alignment.export(path, **options)
-    _say(f"wrote {exported.path}")
+    say(f"wrote {exported.path}")
     for name, clips in exported.rounding.items():
         each = ", ".join(f"{1e3 * seconds:.1f}" for seconds in clips)
-        _say(f"{name}: within {each} ms of its place, on frames of {1e3 / exported.rate:.1f} ms")
+        say(f"{name}: within {each} ms of its place, on frames of {1e3 / exported.rate:.1f} ms")
     for note in exported.notes:
-        _say(note)
+        say(note)
     for name, why in exported.left_out.items():
-        _say(f"{name}: not on the timeline: {why}")
+        say(f"{name}: not on the timeline: {why}")
 
 
 @app.command(name="report")
@@ -337,9 +335,9 @@ def report_command(
 
 
 def _report(alignment: Alignment, path: Path) -> None:
-    with _progress() as progress:
+    with progress_bar() as progress:
         alignment.report(path, progress=progress)
-    _say(f"wrote {path}")
+    say(f"wrote {path}")
 
 
 @app.command()
@@ -393,16 +391,16 @@ def transcript(
     for out in outputs or ():
         if found.status == "aligned" or out.suffix.lower() == ".json":
             found.save(out)
-            _say(f"wrote {out}")
+            say(f"wrote {out}")
         else:
-            _say(f"{out}: not written: the text could not be placed")
-    with _printing():
+            say(f"{out}: not written: the text could not be placed")
+    with printing():
         if as_json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         else:
             print(found)
     if found.status == "aligned" and found.message:
-        _say(found.message)
+        say(found.message)
     return DONE if found.status == "aligned" else DOUBTFUL
 
 
@@ -457,21 +455,21 @@ def evaluate(
     from avfuse.evaluation import evaluate as evaluate_methods
 
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             found = evaluate_methods(
                 cases, methods or None, folder=output, resume=resume, fresh=not together, cycles=cycles,
                 processes=processes, time_limit=time_limit, memory_limit=memory_limit, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         if output is not None:
-            _say(f"finished cases are kept in {output}; go on with --resume")
+            say(f"finished cases are kept in {output}; go on with --resume")
         raise
     if output is not None:
         for path in found.save(output):
-            _say(f"wrote {path}")
-    with _printing():
+            say(f"wrote {path}")
+    with printing():
         if as_json:
-            _print_json(found.to_json())
+            print_json(found.to_json())
         else:
             from avfuse.reporting.evaluation import print_evaluation
 
@@ -482,55 +480,18 @@ def evaluate(
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:
     from avfuse.rendering import render as render_recordings
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         rendered = render_recordings(alignment, folder, progress=progress, **options)
     for path in rendered:
-        _say(f"wrote {path}")
+        say(f"wrote {path}")
     for note in rendered.notes:
-        _say(note)
+        say(note)
     for name, why in rendered.left_out.items():
-        _say(f"{name}: not rendered: {why}")
+        say(f"{name}: not rendered: {why}")
 
 
 def _code(alignment: Alignment) -> int:
     return DONE if alignment.complete else DOUBTFUL
-
-
-def _say(line: str) -> None:
-    """One line, whatever is in the names in it."""
-    typer.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    from avfuse.alignment import json_text
-
-    sys.stdout.write(json_text(document, sys.stdout.encoding or "utf-8") + "\n")
-
-
-@contextmanager
-def _printing() -> Iterator[None]:
-    """What a reader that went away (`| head`) does not see is no fault: everything else is written by then."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes stdout once more on its way out; let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A progress bar on stderr; None where nobody looks."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TaskProgressColumn())
-    with rich.Progress(*columns, console=Console(stderr=True, emoji=False), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -560,22 +521,22 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except WeakAlignmentError as error:
-        _say(f"avfuse: {error}")
+        say(f"avfuse: {error}")
         return DOUBTFUL
     except AvfuseError as error:
-        _say(f"avfuse: {error}")
+        say(f"avfuse: {error}")
         return USAGE
     except usage_error as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "avfuse"
         message = " ".join(error.format_message().split()).rstrip(".")
-        _say(f"avfuse: {message}; try '{command} --help'")
+        say(f"avfuse: {message}; try '{command} --help'")
         return USAGE
     except Exception as error:
         if not _was_interrupted(error):
             return _fault(error)
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _say("avfuse: interrupted")
+        say("avfuse: interrupted")
     return int(code or DONE) if arguments else USAGE
 
 
@@ -593,8 +554,8 @@ def _fault(error: Exception) -> int:
         raise error
     if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK:
         place = f"{error.filename}: " if error.filename else ""
-        _say(f"avfuse: {place}{error.strerror}; make room, or set TMPDIR to a folder elsewhere")
+        say(f"avfuse: {place}{error.strerror}; make room, or set TMPDIR to a folder elsewhere")
         return USAGE
     what = " ".join(f"{type(error).__name__}: {error}".split())
-    _say(f"avfuse: unexpected fault ({what}). This is a bug: please report it at {REPORT_TO}, with AVFUSE_DEBUG=1 set")
+    say(f"avfuse: unexpected fault ({what}). This is a bug: please report it at {REPORT_TO}, with AVFUSE_DEBUG=1 set")
     return FAULT
