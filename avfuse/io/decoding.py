@@ -36,11 +36,11 @@ _MOST_BACKWARD = 5.0  # seconds; picture stamps that jump back further belong to
 def opened(path: str) -> Iterator[Any]:
     """The container at `path`. Raises ReadError, one line, for what FFmpeg cannot open."""
     if not os.path.exists(path):
-        raise ReadError(f"{path}: no such file; expected a media file")
+        raise ReadError(f"{path}: no such file; expected a recording")
     if os.path.isdir(path):
-        raise ReadError(f"{path}: a directory; expected a media file, try the files in it")
+        raise ReadError(f"{path}: a directory; expected a file, try those in it")
     if os.path.getsize(path) == 0:
-        raise ReadError(f"{path}: an empty file; expected a media file")
+        raise ReadError(f"{path}: an empty file; expected a recording, try to copy it again")
     try:
         container = av.open(for_ffmpeg(path), options=_probing(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:

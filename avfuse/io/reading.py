@@ -110,6 +110,6 @@ def format_of(path: str) -> str:
         return "parquet"
     if suffix in _ARRAYS:
         return "arrays"
-    if suffix == ".xdf":
+    if suffix in (".xdf", ".xdfz"):
         return "xdf"
     return "bag" if suffix in _BAGS else "media"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from avfuse.io.sensors.assembling import recording_of, rows_to_parts, stem_of
 from avfuse.io.sensors.channels import group_columns, group_unnamed
 from avfuse.io.sensors.columns import check_rate
 from avfuse.io.sensors.headers import TIME_SCALE, parse_header
-from avfuse.io.sensors.times import Sample, choose_time, to_nanoseconds
+from avfuse.io.sensors.times import Sample, check_fine, choose_time, to_nanoseconds
 from avfuse.stream import Array, Recording
 
 _SAMPLE = 400
@@ -31,7 +32,11 @@ def read_arrays(
     odd: list[str] = []
     table, named = _columns(path, loaded, odd)
     names = list(table)
-    headers = [parse_header(name) for name in names]
+    headers = [
+        replace(parse_header(name), unit="ns") if column.dtype.kind == "m" else parse_header(name)
+        for name, column in table.items()
+    ]
+    table = {name: _plain(column) for name, column in table.items()}
     samples = [_sample(column) for column in table.values()]
     rows = len(next(iter(table.values())))
     if rows == 0:
@@ -45,7 +50,7 @@ def read_arrays(
     else:
         time = choose_time(path, headers, samples, named=named, time_column=time_column, time_unit=time_unit)
         column = table[names[time.index]]
-        skipped = {time.index, *(names.index(n) for n in time.others)}
+        skipped = {time.index, *time.others}
         if time.unit == "date":
             stamps = column.astype("datetime64[ns]").astype(np.int64)
             valid = ~np.isnat(column)
@@ -54,7 +59,8 @@ def read_arrays(
             tick = TIME_SCALE[time.unit]
         facts = {"time_column": names[time.index], "time_unit": time.unit, "time_from": time.why}
         if time.others:
-            odd.append(f"times are those of {names[time.index]!r}; {', '.join(map(repr, time.others))} left out")
+            others = ", ".join(repr(names[k]) for k in time.others)
+            odd.append(f"times are those of {names[time.index]!r}; {others} left out")
     numeric = [k for k in range(len(names)) if k not in skipped and table[names[k]].dtype.kind in "fiub"]
     if not numeric:
         raise ReadError(f"{path}: times and nothing else; expected values beside them")
@@ -68,6 +74,13 @@ def read_arrays(
         for row, k in enumerate(group.columns):
             block[row] = table[names[k]][valid]
         values.append(block.T)
+    if 2 * np.count_nonzero(valid) < rows:
+        lacking = rows - int(np.count_nonzero(valid))
+        raise ReadError(
+            f"{path}: {lacking} of {rows} rows have no time; expected one in every row, give another time_column="
+        )
+    if rate is None:
+        check_fine(path, stamps[valid])
     if not valid.all():
         odd.append(f"{int(np.count_nonzero(~valid))} rows have no time; left out")
     parts = rows_to_parts(path, groups, values, stamps[valid], tick, odd)
@@ -105,7 +118,7 @@ def _columns(path: str, loaded: Array | dict[str, Array], odd: list[str]) -> tup
     rows = max(set(lengths.values()), key=lambda n: (sum(v == n for v in lengths.values()), n))
     table: dict[str, NDArray[Any]] = {}
     for name, array in loaded.items():
-        if lengths.get(name) != rows or array.dtype.kind not in "fiubM":
+        if lengths.get(name) != rows or array.dtype.kind not in "fiubMm":
             odd.append(
                 f"array {name!r} of shape {array.shape} and type {array.dtype} does not fit the others; left out"
             )
@@ -118,6 +131,15 @@ def _columns(path: str, loaded: Array | dict[str, Array], odd: list[str]) -> tup
     if not table:
         raise ReadError(f"{path}: no numbers over time in it; expected arrays (n,) and (n, k)")
     return table, True
+
+
+def _plain(column: NDArray[Any]) -> NDArray[Any]:
+    """Spans of time as integer ns; NaT as NaN."""
+    if column.dtype.kind != "m":
+        return column
+    nanoseconds = column.astype("timedelta64[ns]").astype(np.int64)
+    gone = np.isnat(column)
+    return np.where(gone, np.nan, nanoseconds) if gone.any() else nanoseconds
 
 
 def _sample(column: NDArray[Any]) -> Sample:

@@ -17,6 +17,8 @@ from avfuse.stream import Array, Recording, Stream
 
 Floats = NDArray[np.float64]
 _INTERLEAVED = 0.1  # missing runs, of the rows present, above which a table's rows belong to several sensors in turn
+_LONG_PASS = 20  # rows that were written later, and pairs of such, for a file to go over its stamps twice
+_OTHER_VALUES = 0.5  # share of these pairs that must have other values
 _WRITTEN_TWICE = 0.9  # share of rows with their neighbour's stamp that must have its values, too
 
 
@@ -46,6 +48,7 @@ def rows_to_parts(
     if ordered.order is not None:
         for k in range(len(arrays)):
             arrays[k] = _taken(arrays[k], ordered.order)
+        _check_one_pass(path, ordered.order, ordered.stamps, arrays)
     stamps = ordered.stamps
     again = _repeated(stamps, arrays)
     if again is not None:
@@ -76,12 +79,16 @@ def recording_of(
 
     Raises ReadError where no part holds a sample, or a stated unit is none of its kind.
     """
-    filled = [part for part in parts if part.stamps.size]
+    filled, left = [], ""
     for part in parts:
-        if not part.stamps.size:
-            odd.append(f"{part.name or ', '.join(part.group.channels[:4])}: no samples; left out")
+        if part.stamps.size and not _stands_still(part):
+            filled.append(part)
+            continue
+        left = f"all {part.stamps.size} stamps are the same" if part.stamps.size else "no samples"
+        odd.append(f"{part.name or ', '.join(part.group.channels[:4])}: {left}; left out")
     if not filled:
-        raise ReadError(f"{path}: no samples in it; expected at least one row with a time and a value")
+        what = f"no samples with times in it ({left})" if left and left != "no samples" else "no samples in it"
+        raise ReadError(f"{path}: {what}; expected at least one row with a time and a value")
     start = min(int(part.stamps[0]) for part in filled)
     numbers: dict[str, int] = {}
     streams = []
@@ -100,6 +107,15 @@ def recording_of(
         start_clock=start_clock_of(start, dated),
         facts={"container": container, **facts, "odd": odd},
     )
+
+
+def reason_of(error: ReadError, path: str) -> str:
+    """What was found, without the file's name and what was expected."""
+    return str(error).removeprefix(f"{path}: ").partition("; expected")[0]
+
+
+def _stands_still(part: Part) -> bool:
+    return part.group.kind != "text" and part.stamps.size > 2 and part.stamps[0] == part.stamps[-1]
 
 
 def stem_of(path: str) -> str:
@@ -178,6 +194,32 @@ def _taken(values: Array, rows: NDArray[np.int64]) -> Array:
     for k, column in enumerate(values.T):
         np.take(column, rows, out=taken[k])
     return taken.T
+
+
+def _check_one_pass(path: str, order: NDArray[np.int64], stamps: Stamps, arrays: Sequence[Array]) -> None:
+    """Raises ReadError where a long run of rows goes over the same stamps again with other values.
+
+    order: of the file's rows in the order of time, as stamps and arrays are. Rows that hold nothing of what the others
+    hold are another sensor's, and may have the same stamps.
+    """
+    same = np.flatnonzero(np.diff(stamps) == 0)
+    apart = same[np.abs(np.diff(order)[same]) > _LONG_PASS]
+    if apart.size < _LONG_PASS or 2 * apart.size < same.size:
+        return
+    other = np.zeros(apart.size, bool)
+    for values in arrays:
+        before, after = values[apart], values[apart + 1]
+        if values.dtype.kind == "f":
+            unlike = (before != after) & np.isfinite(before) & np.isfinite(after)
+            other |= unlike.reshape(apart.size, -1).any(axis=1)
+    if np.count_nonzero(other) > _OTHER_VALUES * apart.size:
+        k = apart[int(np.argmax(other))]
+        rows = sorted((int(order[k]) + 1, int(order[k + 1]) + 1))
+        raise ReadError(
+            f"{path}: rows {rows[0]} and {rows[1]}, and {int(np.count_nonzero(other)) - 1} more such pairs, have the "
+            "same time and different values: a clock that was set back, or two sensors one below the other; expected "
+            "one sensor's rows with stamps that rise, split the file"
+        )
 
 
 def _is_finite(values: Floats) -> bool:

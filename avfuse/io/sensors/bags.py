@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from avfuse.errors import ReadError
-from avfuse.io.sensors.assembling import Part, recording_of, rows_to_parts
+from avfuse.io.sensors.assembling import Part, reason_of, recording_of, rows_to_parts
 from avfuse.io.sensors.channels import SI, Group, group_columns
 from avfuse.io.sensors.headers import parse_header
 from avfuse.io.sensors.needed import needed
 from avfuse.stream import Recording
 
+_MOST_NAMES = 512  # of the numbers of one topic
+_MOST_BAD = 10  # messages in a row that cannot be decoded before a topic is given up
 _MOST_NUMBERS = 64  # of an array in a message; what is longer is a picture, a scan or a cloud
 _SKIPPED = ("Image", "CompressedImage", "PointCloud2", "LaserScan", "OccupancyGrid", "CameraInfo", "PointCloud")
 _STAMP_FIELDS = ("stamp", "timestamp", "time", "header")
@@ -29,14 +31,16 @@ _STAMP_FIELDS = ("stamp", "timestamp", "time", "header")
 
 @dataclass
 class _Topic:
-    """What one topic said: `rows` of `names`, each with its stamp and the log's time (ns)."""
+    """What one topic said: `rows` of values by the places of their names in `names`, each with its stamp (None where
+    the message has none) and the log's time (ns)."""
 
     kind: str
-    names: tuple[str, ...] | None = None
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    names: dict[str, int] = field(default_factory=dict)
+    rows: list[tuple[tuple[int, ...], tuple[float, ...]]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    stamps: list[int] = field(default_factory=list)
+    stamps: list[int | None] = field(default_factory=list)
     logged: list[int] = field(default_factory=list)
+    shapes: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict)
     other: int = 0
 
 
@@ -61,7 +65,8 @@ def read_bag(path: str) -> Recording:
     for name, topic in sorted(topics.items()):
         parts += _parts(path, name, topic, odd)
     if not parts:
-        raise ReadError(f"{path}: no messages with numbers in it; expected topics such as sensor_msgs/Imu")
+        told = f" ({odd[-1]})" if odd else ""
+        raise ReadError(f"{path}: no messages with numbers in it{told}; expected topics such as sensor_msgs/Imu")
     return recording_of(path, container, parts, {"topics": {name: t.kind for name, t in sorted(topics.items())}}, odd)
 
 
@@ -75,21 +80,19 @@ def _begins(path: str, mark: bytes) -> bool:
 def _add(topic: _Topic, message: Any, logged: int) -> None:
     numbers: dict[str, float] = {}
     _flatten(message, "", numbers)
-    stamp = _stamp(message)
-    if topic.names is None and not topic.texts:
-        topic.names = tuple(numbers) or None
-    if topic.names is None or not numbers:
-        text = _text(message)
-        if text is None or topic.names is not None:
-            topic.other += 1
-            return
+    text = None if numbers or topic.names else _text(message)
+    if text is not None:
         topic.texts.append(text)
-    elif tuple(numbers) != topic.names:
+    elif not numbers or topic.texts or len(topic.names.keys() | numbers) > _MOST_NAMES:
         topic.other += 1
         return
     else:
-        topic.rows.append(tuple(numbers.values()))
-    topic.stamps.append(logged if stamp is None else stamp)
+        # Not every message has to hold everything: what one lacks is missing in its row.
+        shape = tuple(numbers)
+        if shape not in topic.shapes:
+            topic.shapes[shape] = tuple(topic.names.setdefault(name, len(topic.names)) for name in shape)
+        topic.rows.append((topic.shapes[shape], tuple(numbers.values())))
+    topic.stamps.append(_stamp(message))
     topic.logged.append(logged)
 
 
@@ -140,7 +143,14 @@ def _parts(path: str, name: str, topic: _Topic, odd: list[str]) -> list[Part]:
         odd.append(f"topic {name!r}: {topic.other} messages are not shaped as its first ones; left out")
     if not topic.stamps:
         return []
-    stamps, logged = np.array(topic.stamps, np.int64), np.array(topic.logged, np.int64)
+    logged = np.array(topic.logged, np.int64)
+    known = [stamp for stamp in topic.stamps if stamp is not None]
+    stamps = np.array(known, np.int64) if len(known) == len(logged) else logged
+    if 0 < len(known) < len(logged):
+        lacking = len(logged) - len(known)
+        odd.append(
+            f"topic {name!r}: {lacking} of {len(logged)} messages have no stamp of their own; the log's time is taken"
+        )
     facts: dict[str, Any] = {"topic": name, "type": topic.kind}
     if np.array_equal(stamps, logged):
         facts["time_from"] = "the log's time"
@@ -150,15 +160,20 @@ def _parts(path: str, name: str, topic: _Topic, odd: list[str]) -> list[Part]:
     if topic.texts:
         groups, values = [Group("text", (0,), (name,), "it holds words")], [np.array(topic.texts, dtype=np.str_)]
     else:
-        assert topic.names is not None
-        table = np.array(topic.rows)
+        table = np.full((len(topic.rows), len(topic.names)), np.nan)
+        for row, (places, numbers) in zip(table, topic.rows, strict=True):
+            row[list(places)] = numbers
         headers = [parse_header(each) for each in topic.names]
         groups = group_columns(path, name.strip("/").replace("/", " "), headers, range(len(headers)))
         if "_msgs/" in topic.kind:
             groups = [replace(g, unit=SI[g.kind]) if g.kind in SI else g for g in groups]
         values = [table[:, list(g.columns)] for g in groups]
     found: list[str] = []
-    parts = rows_to_parts(path, groups, values, stamps, 1, found)
+    try:
+        parts = rows_to_parts(path, groups, values, stamps, 1, found)
+    except ReadError as error:  # the other topics are good without it
+        odd.append(f"topic {name!r} is left out: {reason_of(error, path)}")
+        return []
     odd += [f"topic {name!r}: {sentence}" for sentence in found]
     for part in parts:
         part.name = name
@@ -205,6 +220,7 @@ def _mcap(path: str, odd: list[str], skipped: dict[str, str]) -> Iterator[Messag
 
     decoders: dict[int, Callable[[bytes], Any] | None] = {}
     count = 0
+    bad: dict[int, tuple[int, int]] = {}  # of a channel: messages, and how many of them in a row
     with open(path, "rb") as file:
         try:
             # From its start to its end: the index at the end is what a file that was cut short lacks.
@@ -217,10 +233,16 @@ def _mcap(path: str, odd: list[str], skipped: dict[str, str]) -> Iterator[Messag
                 try:
                     decoded = decode(message.data)
                 except Exception as error:  # whatever damaged data makes of a decoder
-                    skipped[channel.topic] = f"a message cannot be decoded ({type(error).__name__})"
-                    decoders[channel.id] = None
+                    lost, row = bad.get(channel.id, (0, 0))
+                    bad[channel.id] = lost + 1, row + 1
+                    told = f"{lost + 1} messages cannot be decoded ({type(error).__name__})"
+                    if row + 1 == _MOST_BAD:
+                        told, decoders[channel.id] = f"{told}, nor those behind them", None
+                    skipped[channel.topic] = told
                     continue
                 count += 1
+                if channel.id in bad:
+                    bad[channel.id] = bad[channel.id][0], 0
                 yield channel.topic, schema.name if schema else "json", message.log_time, decoded
         except Exception as error:  # beside its own errors mcap lets through those of zstd, lz4 and struct
             if count == 0:
@@ -228,7 +250,10 @@ def _mcap(path: str, odd: list[str], skipped: dict[str, str]) -> Iterator[Messag
                     f"{path}: no whole MCAP file ({type(error).__name__}); expected one that was closed properly, "
                     "try 'mcap recover'"
                 ) from error
-            odd.append(f"cut short or damaged ({type(error).__name__}); the {count} messages before that were read")
+            what = "it ends early" if type(error).__name__ == "EndOfFile" else f"{type(error).__module__}: {error}"
+            odd.append(
+                f"cut short or damaged ({' '.join(what.split())[:80]}); the {count} messages before that were read"
+            )
 
 
 def _decoder(path: str, schema: Any, channel: Any, skipped: dict[str, str]) -> Callable[[bytes], Any] | None:

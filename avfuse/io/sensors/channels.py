@@ -35,6 +35,8 @@ _TURN = {"q", "quat", "quaternion", "orientation", "attitude", "rot", "rotation"
 _FULL_SCALES = [r / 2**15 for r in (125, 250, 500, 1000, 2000, 4000)]
 _ROUND = [0.004375, 0.00875, 0.0175, 0.035, 0.07, 0.14, 1 / 131.0, 1 / 65.5, 1 / 32.8, 1 / 16.4]
 _COUNTS = np.array(sorted(_FULL_SCALES + _ROUND))
+_PARTS = 10  # of a recording that must show gravity in the same unit
+_MOST_SENSORS = 40  # words of a column that may name sensors
 _MOST_GYRO = 75.0  # rad/s; 4000 deg/s is the most that is made
 
 
@@ -183,7 +185,7 @@ def decide_unit(path: str, kind: str, stated: str | None, values: NDArray[np.flo
     if known.size == 0:
         return Unit(None, 1.0, "no values")
     if kind == "acceleration":
-        return _by_gravity(known)
+        return _by_gravity(path, known)
     peak = float(np.abs(known).max())
     counted = _by_counts(known)
     if counted is not None:
@@ -193,13 +195,40 @@ def decide_unit(path: str, kind: str, stated: str | None, values: NDArray[np.flo
     return Unit("rad/s", 1.0, "nothing states or shows it", assumed=True)
 
 
-def _by_gravity(known: NDArray[np.float64]) -> Unit:
-    norm = float(np.median(np.linalg.norm(known, axis=1)))
-    scales = SCALES["acceleration"]
-    for unit, scale in scales.items():
-        if abs(norm * scale / G - 1) < 0.25:
-            return Unit(unit, scale, f"its median norm of {norm:.4g} is gravity in {unit}")
+def _by_gravity(path: str, known: NDArray[np.float64]) -> Unit:
+    norms = np.linalg.norm(known, axis=1)
+    norm = float(np.median(norms))
+    parts = [_gravity(float(np.median(part))) for part in np.array_split(norms, min(_PARTS, len(norms)))]
+    shown = sorted({unit for unit in parts if unit is not None and parts.count(unit) > 1})
+    if len(shown) > 1:
+        raise ReadError(
+            f"{path}: acceleration is in {shown[0]} in one part and in {shown[1]} in another; expected one unit"
+        )
+    unit = _gravity(norm)
+    if unit is not None:
+        scale = SCALES["acceleration"][unit]
+        return Unit(unit, scale, f"its median norm of {norm:.4g} is gravity in {unit}")
     return Unit("m/s^2", 1.0, f"nothing states it, and its median norm of {norm:.4g} is no gravity", assumed=True)
+
+
+def _gravity(norm: float) -> str | None:
+    """The unit in which a norm is gravity."""
+    scales = SCALES["acceleration"]
+    return next((unit for unit, scale in scales.items() if abs(norm * scale / G - 1) < 0.25), None)
+
+
+def check_one_sensor(path: str, name: str, cells: Sequence[str]) -> None:
+    """Raises ReadError where the words of a column name several sensors, whose rows then stand in the same columns."""
+    words = {cell: re.findall(r"[a-z]+", cell.lower()) for cell in set(cells) if cell}
+    named = {
+        cell: kind for cell, some in words.items() if (kind := kind_of_words([w for w in some if len(w) > 2])) in SI
+    }
+    if len(words) <= _MOST_SENSORS and len(set(named.values())) > 1:
+        told = " and ".join(repr(cell) for cell in sorted(named)[:2])
+        raise ReadError(
+            f"{path}: column {name!r} tells whose row it is ({told}); expected the rows of one sensor, split the file "
+            "by it"
+        )
 
 
 def _by_counts(known: NDArray[np.float64]) -> str | None:

@@ -18,6 +18,9 @@ UNITS: Final = {
     **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
     **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"), "us"),
     **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), "ns"),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), "min"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "days"),
     **dict.fromkeys(("rad/s", "rads-1", "rads", "rad/sec", "radps", "radians/s", "radian/s", "rps"), "rad/s"),
     **dict.fromkeys(("deg/s", "degs-1", "deg/sec", "degps", "dps", "°/s", "°s-1", "degrees/s", "degree/s"), "deg/s"),
     **dict.fromkeys(("mdps", "mdeg/s"), "mdeg/s"),
@@ -28,6 +31,8 @@ UNITS: Final = {
     **dict.fromkeys(("cm",), "cm"),
     **dict.fromkeys(("mm",), "mm"),
 }  # fmt: skip
+# Units of time that loggers of sensors seldom write and stamps are not read in.
+LONG_UNITS: Final = ("min", "h", "days")
 TIME_SCALE: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 # Units that a bare last word of a name states: gyro_x_deg_s. A lone "s", "m" or "g" may be anything there.
 _TAILS: Final = {
@@ -42,6 +47,11 @@ _TIME_WORDS: Final = {
 _TIME_FORMS: Final = {"seconds": "s", "sec": "s", "secs": "s", "s": "s", "ns": "ns", "us": "us", "ms": "ms",
                       "millis": "ms", "milliseconds": "ms", "micros": "us", "microseconds": "us", "nanos": "ns",
                       "nanoseconds": "ns", "nsec": "ns", "usec": "us", "msec": "ms"}  # fmt: skip
+_PARTS: Final = {
+    "ns": ("ns", "nsec", "nsecs", "nanos", "nanosec", "nanosecs", "nanoseconds"),
+    "us": ("us", "usec", "usecs", "micros", "microsec", "microsecs", "microseconds"),
+    "ms": ("ms", "msec", "msecs", "millis", "millisec", "millisecs", "milliseconds"),
+}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[µμ°]+\w*")
 _BRACKETS = re.compile(r"^(.*?)\s*[\[({]([^\[\](){}]*)[\])}]\s*$")
 _FUSED = re.compile(r"^(gyro|gyr|acc|accel|accl|omega|pos|mag|magn|quat|rot|[wgaqtpmv])([xyzw])$")
@@ -63,6 +73,20 @@ class Header:
             return self.unit
         stated = [_TIME_FORMS[word] for word in self.words if word in _TIME_FORMS]
         return stated[-1] if stated else None
+
+    @property
+    def long_unit(self) -> str | None:
+        """min, h or days of a name such as `time (min)` or `elapsed_hours`."""
+        if self.unit in LONG_UNITS:
+            return self.unit
+        unit = UNITS.get(self.words[-1]) if len(self.words) > 1 else None
+        return unit if unit in LONG_UNITS else None
+
+    @property
+    def part_of_second(self) -> str | None:
+        """The unit of what is left of whole seconds: ns of `nsecs`, us of `usec`; None for other names."""
+        last = self.words[-1] if self.words else ""
+        return next((unit for unit, forms in _PARTS.items() if last in forms), None)
 
     @property
     def is_time(self) -> bool:

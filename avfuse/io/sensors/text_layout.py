@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avfuse.errors import ReadError
-from avfuse.io.sensors.headers import unit_named
+from avfuse.io.sensors.headers import parse_header, unit_named
 from avfuse.io.sensors.times import Sample
 
 _INTEGER = re.compile(r"^[+-]?\d+$")
@@ -20,6 +20,12 @@ _COMMA = re.compile(r"^[+-]?\d*,\d+([eE][+-]?\d+)?$")
 DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?( ?(Z|[+-]\d\d:?(\d\d)?))?)?$")
 ABSENT = ("", "nan", "NaN", "NAN", "na", "NA", "N/A", "n/a", "null", "NULL", "None", "none", "-", "--", "?", "nil")
 _INFINITE = re.compile(r"^[+-]?inf(inity)?$", re.IGNORECASE)
+# Units that avfuse does not convert, as they stand alone in a row below the names.
+_OTHER_UNITS = {
+    "v", "mv", "uv", "µv", "a", "ma", "w", "%", "°", "°c", "degc", "c", "k", "ut", "µt", "gauss", "hpa", "pa", "kpa",
+    "hz", "khz", "bpm", "n", "nm", "lux", "lx", "db", "dba", "-", "kg", "deg", "rad", "degrees", "km/h", "m/s", "count",
+    "counts", "raw", "none", "n/a", "ohm", "kohm", "us/cm", "ft", "in", "mph", "rpm", "bar", "psi", "ppm", "mbar",
+}  # fmt: skip
 _LINES = 400  # of the head that are looked at
 
 
@@ -74,6 +80,9 @@ def find_layout(path: str, head: bytes, whole: bool) -> Layout:
     if names is None:
         names = _commented(lines[:first], count, delimiter)
     rows = tuple(tuple(fields[k]) for k in fitting if k >= first)
+    if names is None and delimiter != " ":
+        above = [fields[k] for k in data if k < first]
+        names = _unequal(path, above[-1], rows, count) if above else None
     comma = delimiter != "," and _decimal_comma(rows)
     if comma:
         rows = tuple(tuple(c.replace(",", ".") if _COMMA.match(c) else c for c in row) for row in rows)
@@ -130,10 +139,29 @@ def _names(
         return None, None
     last = fields[before[-1]]
     known = sum(unit_named(cell) is not None for cell in last)
-    if len(before) > 1 and known and known * 2 >= len([cell for cell in last if cell]):
+    written = [cell for cell in last if cell]
+    others = sum(unit_named(cell) is None and cell.strip("[]()").lower() in _OTHER_UNITS for cell in written)
+    if len(before) > 1 and known and (known * 2 >= len(written) or known + others == len(written)):
         # Names stand on the row above: this one has their units.
         return tuple(fields[before[-2]]), tuple(unit_named(cell) or cell or None for cell in last)
     return tuple(fields[before[-1]]), None
+
+
+def _unequal(path: str, header: Sequence[str], rows: Sequence[Sequence[str]], count: int) -> tuple[str, ...] | None:
+    """Names in a line that has another number of cells than the rows; None for what is no header.
+
+    Raises ReadError where more differs than a delimiter at the end of the line.
+    """
+    if len(header) < 2 or any(map(_kind, header)) or not any(parse_header(cell).is_time for cell in header):
+        return None
+    if len(header) == count - 1 and all(row[-1] == "" for row in rows):
+        return (*header, "")
+    if len(header) == count + 1 and header[-1] == "":
+        return tuple(header[:-1])
+    raise ReadError(
+        f"{path}: its header names {len(header)} columns and its rows have {count} cells; expected as many; where "
+        "commas are both decimal signs and delimiters, write it again with semicolons"
+    )
 
 
 def _commented(lines: Sequence[str], count: int, delimiter: str) -> tuple[str, ...] | None:

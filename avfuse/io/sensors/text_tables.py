@@ -11,23 +11,25 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import IO, Any
+from io import BufferedReader
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import ReadError
 from avfuse.io.sensors.assembling import recording_of, rows_to_parts, stem_of
-from avfuse.io.sensors.channels import Group, group_columns, group_unnamed
+from avfuse.io.sensors.channels import Group, check_one_sensor, group_columns, group_unnamed
 from avfuse.io.sensors.columns import Collected, check_rate
 from avfuse.io.sensors.headers import TIME_SCALE, parse_header
 from avfuse.io.sensors.needed import needed
 from avfuse.io.sensors.text_layout import ABSENT, Layout, find_layout, is_text_column, sample_of
-from avfuse.io.sensors.times import TimeColumn, choose_time
+from avfuse.io.sensors.times import TimeColumn, check_fine, choose_time
 from avfuse.stream import Recording
 
 _HEAD = 1 << 18  # bytes that tell the layout
 _BLOCK = 1 << 25  # bytes of text at a time
+_CUT = "cut short: its gzip data ends early; what is whole was read"
 _SPACES = re.compile(rb"[ \t]+")
 _EDGES = re.compile(rb"^ | (?=\r?$)", re.MULTILINE)
 
@@ -56,13 +58,15 @@ def read_text_table(
             time = choose_time(
                 path, headers, samples, named=named, time_column=time_column, time_unit=time_unit
             )  # fmt: skip
-        skipped = {time.index, *(names.index(n) for n in time.others)} if time is not None else set()
+        skipped = {time.index, *time.others} if time is not None else set()
         # A delimiter at the end of every row makes a column without name and values.
         bare = {
             k for k in range(layout.columns) if named and not (layout.names or ())[k] and _is_void(layout.column(k))
         }
         values = [k for k in range(layout.columns) if k not in skipped | bare]
         words = {k for k in values if is_text_column(layout.column(k)) or (samples[k].dates)}
+        for k in sorted(words):
+            check_one_sensor(path, names[k], layout.column(k))
         numeric = [k for k in values if k not in words]
         if named:
             groups = group_columns(path, stem_of(path), headers, numeric)
@@ -89,9 +93,11 @@ def read_text_table(
         tick = TIME_SCALE.get(time.unit, 1)
         facts |= {"time_column": name, "time_unit": time.unit, "time_from": time.why}
         if time.others:
-            others = ", ".join(repr(name) for name in time.others)
+            others = ", ".join(repr(names[k]) for k in time.others)
             odd.append(f"times are those of {name!r}; {others} tell the same time less well and are left out")
-    reader.report()
+    reader.report(collected.rows)
+    if time is not None:
+        check_fine(path, stamps)
     parts = rows_to_parts(path, groups, arrays, stamps, tick, odd)
     container = "tsv" if layout.delimiter == "\t" else "table" if layout.delimiter == " " else "csv"
     return recording_of(path, container, parts, facts, odd, dated=time is not None and time.unit == "date")
@@ -110,6 +116,7 @@ class _Reader:
         self.uneven_rows = 0
         self.unreadable = 0
         self.timeless = 0
+        self.example = ""
         self.naive = False
 
     def read(self, blocks: Iterator[bytes], collected: Collected, size: int | None) -> None:
@@ -128,6 +135,7 @@ class _Reader:
                 stamps, valid = self._stamps(column)
                 if not valid.all():
                     self.timeless += int(np.count_nonzero(~valid))
+                    self.example = self.example or _shown(column, np.flatnonzero(~valid))
                     rows = np.flatnonzero(valid)
                     stamps = stamps[rows]
             columns = {k: self._values(table.column(f"c{k}"), k) for k in self.kept}
@@ -139,7 +147,13 @@ class _Reader:
             del table, columns
         pa.default_memory_pool().release_unused()
 
-    def report(self) -> None:
+    def report(self, rows: int) -> None:
+        """rows: that have a time. Raises ReadError where most have none."""
+        if self.timeless > rows:
+            raise ReadError(
+                f"{self.path}: {self.timeless} of {self.timeless + rows} rows have no readable time (such as "
+                f"{self.example!r}); expected numbers or ISO dates in every row, give another time_column="
+            )
         if self.uneven_rows:
             self.odd.append(
                 f"{self.uneven_rows} rows do not have {self.layout.columns} cells (cut short or damaged); left out"
@@ -212,7 +226,7 @@ class _Reader:
         for row, cell in enumerate(cells):
             if cell is not None:
                 try:
-                    values[row] = float(cell.strip().replace(",", ".") if self.layout.comma else cell)
+                    values[row] = _number(cell, self.layout.comma)
                 except ValueError:
                     self.unreadable += 1
         return values
@@ -229,6 +243,24 @@ class _Reader:
             self.naive = self.naive or naive
             return stamps, valid
         return numbers_written(text, self.time.unit, "," if self.layout.comma else ".")
+
+
+def _number(cell: str, comma: bool) -> float:
+    """Raises ValueError for what is none; where commas are decimal, points may separate thousands and are none."""
+    if comma:
+        if "." in cell:
+            raise ValueError(cell)
+        cell = cell.replace(",", ".")
+    return float(cell)
+
+
+def _shown(column: Any, rows: NDArray[np.int64]) -> str:
+    """The first cell that holds anything, shortened."""
+    for row in rows[:100]:
+        cell = column[int(row)].as_py()
+        if cell:
+            return str(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell)[:40]
+    return ""
 
 
 def _as_utf8(block: bytes) -> bytes:
@@ -252,11 +284,11 @@ def _text(path: str) -> Any:
     return gzip.open(path, "rb") if packed else open(path, "rb")
 
 
-def _filled(file: IO[bytes], size: int) -> bytes:
-    """`size` bytes or what there is, also of a gzip that ends early."""
+def _filled(file: BufferedReader | gzip.GzipFile, size: int) -> bytes:
+    """`size` bytes or what there is, also of a gzip that ends early: read1 gives what comes before its end."""
     parts = []
     try:
-        while size > 0 and (part := file.read(min(size, 1 << 16))):
+        while size > 0 and (part := file.read1(min(size, 1 << 16))):
             parts.append(part)
             size -= len(part)
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -264,7 +296,7 @@ def _filled(file: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-def _blocks(file: IO[bytes], first: bytes, path: str, odd: list[str]) -> Iterator[bytes]:
+def _blocks(file: BufferedReader | gzip.GzipFile, first: bytes, path: str, odd: list[str]) -> Iterator[bytes]:
     """Whole lines, about `_BLOCK` bytes at a time."""
     rest = first
     read: Callable[[], bytes] = lambda: file.read(_BLOCK)  # noqa: E731
@@ -280,18 +312,20 @@ def _blocks(file: IO[bytes], first: bytes, path: str, odd: list[str]) -> Iterato
             continue
         yield rest + part[:cut]
         rest = part[cut:]
+    if _CUT in odd:
+        rest = rest[: rest.rfind(b"\n") + 1]  # the last line may end within a number
     if rest.strip():
         yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
-def _unpacked(file: IO[bytes], path: str, odd: list[str]) -> bytes:
+def _unpacked(file: gzip.GzipFile, path: str, odd: list[str]) -> bytes:
     parts, size = [], 0
     try:
-        while size < _BLOCK and (part := file.read(1 << 20)):
+        while size < _BLOCK and (part := file.read1(1 << 20)):
             parts.append(part)
             size += len(part)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        told = "cut short: its gzip data ends early; what is whole was read"
+        told = _CUT
         if not isinstance(error, EOFError):
             told = "its gzip data is damaged; what comes before was read"
         if told not in odd:

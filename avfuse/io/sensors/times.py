@@ -20,11 +20,14 @@ from avfuse.io.sensors.headers import TIME_SCALE, Header
 Stamps = NDArray[np.int64]
 
 _YEAR = 365.25 * 86400
+# Days until 2000, counted from where the writers of dates as numbers do.
+_DAYS = ((36526, "1899-12-30, as spreadsheets write dates"), (730486, "year 0, as MATLAB writes dates"))
 _UNIX = (30 * _YEAR, 130 * _YEAR)  # 2000 to 2100, seconds
 _LONGEST_UPTIME = 5 * _YEAR
 # A sensor's rate. Narrower than three powers of ten would leave rates out; wider would leave more units open.
 _SLOWEST, _FASTEST = 0.6, 6000.0
 _UNIX_RATES = (1e-4, 1e6)  # where the epoch already tells the unit
+_COARSEST = 0.02  # share of rows that must have a time of their own
 _LONG_STEP = 2.5  # median steps that are called a gap
 _MOST_RESETS = 20
 _REGULAR = 0.8  # share of joints that must be regular for rows to be called out of order and no more
@@ -33,12 +36,13 @@ _WRAP = 2**32  # ticks of the counters of microcontrollers
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """index: of the column. unit: "s", "ms", "us", "ns" or "date". why: what decided, for facts."""
+    """index: of the column. unit: "s", "ms", "us", "ns" or "date". why: what decided, for facts. others: columns that
+    tell the same time."""
 
     index: int
     unit: str
     why: str
-    others: tuple[str, ...] = ()
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ class Sample:
         steps = np.diff(np.unique(self.numbers[np.isfinite(self.numbers)]))
         return steps.size > 1 and bool(np.mean(np.abs(steps - np.median(steps)) <= 0.5 * np.median(steps)) > 0.5)
 
+    def days_since(self) -> str | None:
+        """What the values count days from, as spreadsheets and MATLAB do; None where they are no days since 2000."""
+        known = self.numbers[np.isfinite(self.numbers)]
+        if known.size == 0 or not self.step < 1:
+            return None
+        for first, since in _DAYS:
+            if first <= known.min() and known.max() < first + 36525:
+                return since
+        return None
+
     def unix_unit(self) -> str | None:
         """The unit in which all values fall into the years 2000 to 2100."""
         known = self.numbers[np.isfinite(self.numbers)]
@@ -115,6 +129,7 @@ def choose_time(
     if time_column is not None:
         index = _find(path, headers, time_column)
         return _with_unit(path, headers[index], samples[index], index, time_unit, "time_column was given")
+    _check_parts(path, headers, samples)
     candidates = _candidates(headers, samples, named)
     if not candidates and named:
         for header in headers:
@@ -133,6 +148,24 @@ def choose_time(
         return _among(path, headers, samples, candidates, time_unit)
     why = "its name" if named and headers[candidates[0]].is_time else "the only column that runs as time does"
     return _with_unit(path, headers[candidates[0]], samples[candidates[0]], candidates[0], time_unit, why)
+
+
+def _check_parts(path: str, headers: Sequence[Header], samples: Sequence[Sample]) -> None:
+    """Raises ReadError where one column holds whole seconds and another one what is left of them (secs, nsecs)."""
+    for k, (header, sample) in enumerate(zip(headers, samples, strict=True)):
+        if header.time_unit != "s" or not header.is_time or not sample.whole or not np.isfinite(sample.numbers).any():
+            continue
+        for other, rest in zip(headers[k + 1 :], samples[k + 1 :], strict=True):
+            unit = other.part_of_second
+            known = rest.numbers[np.isfinite(rest.numbers)]
+            if unit is None or not known.size or known.min() < 0 or known.max() >= 1e9 / TIME_SCALE[unit]:
+                continue
+            alike = other.words[:-1] == tuple(w for w in header.words if w not in ("s", "sec", "secs", "seconds"))
+            if alike and len(np.unique(sample.numbers)) < len(np.unique(known)):
+                raise ReadError(
+                    f"{path}: columns {header.name!r} and {other.name!r} hold one time in two parts; expected it in "
+                    "one column, join them or give another time_column="
+                )
 
 
 def _find(path: str, headers: Sequence[Header], wanted: str | int) -> int:
@@ -195,7 +228,7 @@ def _among(
     # Of several with an epoch the finest: one written in whole seconds would lose what the others tell.
     pool = dated or [k for k, _ in read]
     chosen = max(pool, key=lambda k: (len(np.unique(samples[k].numbers)), -k))
-    others = tuple(headers[k].name for k in candidates if k != chosen)
+    others = tuple(k for k in candidates if k != chosen)
     has = "it has an epoch" if chosen in dated else "it is the finest"
     why = f"its name; of {len(candidates)} that tell the same time {has}"
     picked = _with_unit(path, headers[chosen], samples[chosen], chosen, time_unit, why)
@@ -206,6 +239,11 @@ def _with_unit(path: str, header: Header, sample: Sample, index: int, time_unit:
     if sample.dates:
         if time_unit not in (None, "date"):
             raise ReadError(f"{path}: column {header.name!r} holds dates, not {time_unit}; leave time_unit= out")
+        if np.all(sample.numbers[np.isfinite(sample.numbers)] % 86400 == 0) and np.any(sample.steps == 0):
+            raise ReadError(
+                f"{path}: column {header.name!r} holds days without a time of day; expected dates such as "
+                "2026-01-31T12:00:00.5Z in one column, join them"
+            )
         return TimeColumn(index, "date", f"{why}; written as dates")
     if not np.isfinite(sample.numbers).any():
         raise ReadError(f"{path}: column {header.name!r} holds no numbers and no ISO dates; give another time_column=")
@@ -214,6 +252,10 @@ def _with_unit(path: str, header: Header, sample: Sample, index: int, time_unit:
             raise ReadError(f"{path}: time_unit {time_unit!r}; column {header.name!r} holds numbers: s, ms, us or ns")
         return TimeColumn(index, time_unit, f"{why}; time_unit was given")
     stated, epoch = header.time_unit, sample.unix_unit()
+    if stated is None and header.long_unit is not None:
+        raise ReadError(
+            f"{path}: column {header.name!r} is in {header.long_unit}; expected s, ms, us or ns, write it as one"
+        )
     if stated is not None:
         if epoch is not None and epoch != stated and not _believable(sample, stated):
             raise ReadError(
@@ -237,6 +279,17 @@ def _with_unit(path: str, header: Header, sample: Sample, index: int, time_unit:
     if len(fitting) == 1:
         rate = 1e9 / (sample.step * TIME_SCALE[fitting[0]])
         return TimeColumn(index, fitting[0], f"{why}; only in {fitting[0]} its rate, {rate:.4g} Hz, is believable")
+    if not sample.step > 0:
+        raise ReadError(
+            f"{path}: column {header.name!r} holds no two different times in its first rows, so its unit cannot be "
+            'told; expected stamps that rise; give another time_column=, or time_unit="s", "ms", "us" or "ns"'
+        )
+    since = sample.days_since()
+    if since is not None:
+        raise ReadError(
+            f"{path}: column {header.name!r} looks like days since {since}; expected s, ms, us, ns or ISO dates, write "
+            "it as one of them"
+        )
     rates = ", ".join(f"{1e9 / (sample.step * TIME_SCALE[u]):.3g} Hz in {u}" for u in fitting or TIME_SCALE)
     raise ReadError(
         f"{path}: column {header.name!r} steps by {sample.step:g} and its unit is not stated ({rates}); "
@@ -250,7 +303,8 @@ def _believable(sample: Sample, unit: str) -> bool:
     known = sample.numbers[np.isfinite(sample.numbers)]
     if not sample.step * scale > 0:
         return False
-    low, high = float(known.min()) * scale, float(known.max()) * scale
+    # One wild stamp, such as the first before a clock was set, says nothing of the unit.
+    low, high = (float(edge) * scale for edge in np.percentile(known, (1, 99)))
     epoch = abs(high) < _LONGEST_UPTIME or (_UNIX[0] <= low and high < _UNIX[1])
     return epoch and _SLOWEST <= 1 / (sample.step * scale) <= _FASTEST
 
@@ -267,10 +321,23 @@ def to_nanoseconds(values: NDArray[Any], unit: str) -> tuple[Stamps, NDArray[np.
         limit = np.iinfo(np.int64).max // scale
         valid = (values <= limit) & (values >= -limit) if values.dtype.kind == "i" else values <= limit
         return np.where(valid, values, 0).astype(np.int64) * scale, np.asarray(valid)
+    values = values.astype(np.float64, copy=False)
     valid = np.isfinite(values) & (np.abs(values) < 9.2e18 / scale)
-    known = np.where(valid, values, 0.0).astype(np.float64)
+    known = np.where(valid, values, 0.0)
     whole = np.floor(known)
     return whole.astype(np.int64) * scale + np.round((known - whole) * scale).astype(np.int64), valid
+
+
+def check_fine(path: str, stamps: Stamps) -> None:
+    """Raises ReadError where a table's stamps hardly ever change: whole seconds, days, or floats of too few digits."""
+    if stamps.size < 3:
+        return
+    changes = int(np.count_nonzero(np.diff(stamps)))
+    if changes < _COARSEST * stamps.size:
+        raise ReadError(
+            f"{path}: {stamps.size} rows have {changes + 1} different times (written with too few digits?); expected a "
+            "time for every row; give another time_column=, or rate= where rows are evenly sampled"
+        )
 
 
 @dataclass
@@ -294,6 +361,7 @@ def in_order(path: str, stamps: Stamps, tick: int, name: str = "time") -> Ordere
     Raises ReadError where the column runs back so often that it is no time.
     """
     steps = np.diff(stamps)
+    _check_one_unit(path, stamps, steps, name)
     falls = np.flatnonzero(steps < 0)
     if falls.size == 0:
         return Ordered(None, stamps)
@@ -304,7 +372,7 @@ def in_order(path: str, stamps: Stamps, tick: int, name: str = "time") -> Ordere
     if falls.size > max(1, min(_MOST_RESETS, len(stamps) // 10)):
         raise ReadError(
             f"{path}: {name} runs backwards at {falls.size} of {len(stamps)} rows and sorting leaves no steady clock; "
-            "expected stamps that rise, give another time_column="
+            "expected stamps that rise; try another column of time, or a fresh copy"
         )
     step = int(np.median(steps[steps > 0])) if np.any(steps > 0) else tick
     shifted, odd, resets = stamps.copy(), [], []
@@ -322,6 +390,24 @@ def in_order(path: str, stamps: Stamps, tick: int, name: str = "time") -> Ordere
             "without a break"
         )
     return Ordered(None, shifted, odd, resets)
+
+
+def _check_one_unit(path: str, stamps: Stamps, steps: Stamps, name: str) -> None:
+    """Raises ReadError where stamps and their steps become 1000 (or 10^6, 10^9) times larger or smaller at one row."""
+    if steps.size < 4:
+        return
+    k = int(np.argmax(np.abs(steps)))
+    here, there = (float(abs(stamps[i])) for i in (k, k + 1))
+    before, after = (float(np.median(part)) if part.size else 0.0 for part in (steps[:k], steps[k + 1 :]))
+    if min(here, there, before, after) <= 0:
+        return
+    for ratio in (1e3, 1e6, 1e9):
+        for grown, faster in ((there / here, after / before), (here / there, before / after)):
+            if 0.8 * ratio < grown < 1.25 * ratio and 0.8 * ratio < faster < 1.25 * ratio:
+                raise ReadError(
+                    f"{path}: {name} changes its unit at row {k + 2}: values and steps are {ratio:.0e} times as large "
+                    "on one side; expected one unit"
+                )
 
 
 def _merely_shuffled(stamps: Stamps, order: NDArray[np.int64], steps: Stamps) -> bool:

@@ -26,6 +26,8 @@ def numbers_written(text: Any, unit: str, point: str) -> Found:
     except pa.ArrowInvalid:
         pass
     if point != ".":
+        # A point is then no decimal sign: it may separate thousands, and is left to be told as unreadable.
+        text = pc.replace_substring(text, ".", " ")
         text = pc.replace_substring(text, point, ".")
     parts = pc.extract_regex(text, r"^\+?(?P<sign>-?)(?P<whole>\d*)\.?(?P<part>\d*)$")
     if isinstance(parts, pa.ChunkedArray):

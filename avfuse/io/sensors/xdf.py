@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import ReadError
-from avfuse.io.sensors.assembling import Part, recording_of, rows_to_parts
+from avfuse.io.sensors.assembling import Part, reason_of, recording_of, rows_to_parts
 from avfuse.io.sensors.channels import Group, group_columns
 from avfuse.io.sensors.headers import parse_header, unit_named
 from avfuse.io.sensors.needed import needed
@@ -59,6 +59,8 @@ def read_xdf(path: str) -> Recording:
     parts: list[Part] = []
     for stream in sorted(streams, key=lambda s: int(s["info"]["stream_id"])):
         parts += _parts(path, stream, odd)
+    if not parts and odd:
+        raise ReadError(f"{path}: no samples in it ({odd[-1]}); expected at least one stream with times")
     facts = {"datetime": _first(header.get("info", {}), "datetime")}
     return recording_of(path, "xdf", parts, facts, odd)
 
@@ -131,7 +133,11 @@ def _ordered(
     path: str, groups: list[Group], values: list[Any], stamps: Any, facts: dict[str, Any], odd: list[str], name: str
 ) -> list[Part]:
     found: list[str] = []
-    parts = rows_to_parts(path, groups, values, stamps, 1, found)
+    try:
+        parts = rows_to_parts(path, groups, values, stamps, 1, found)
+    except ReadError as error:  # the other streams are good without it
+        odd.append(f"stream {name!r} is left out: {reason_of(error, path)}")
+        return []
     odd += [f"stream {name!r}: {sentence}" for sentence in found]
     for part in parts:
         part.name = name
@@ -162,7 +168,10 @@ def _whole(path: str) -> tuple[int, int]:
     """(bytes of whole chunks, bytes in all). Raises ReadError where it is no XDF."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        if file.read(4) != b"XDF:":
+        head = file.read(4)
+        if head[:2] == b"\x1f\x8b" and path.endswith((".xdfz", ".xdf.gz")):
+            return size, size  # pyxdf unpacks it by these names
+        if head != b"XDF:":
             raise ReadError(f"{path}: no XDF file; expected one that begins with 'XDF:'")
         at = 4
         while at < size:
