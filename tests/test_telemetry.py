@@ -219,6 +219,38 @@ def test_a_damaged_packet_is_left_out_and_nothing_moves(shared, tmp_path):
     assert gyro.facts["gaps"][0][1] == pytest.approx(399 / 397.2, abs=0.01)
 
 
+def test_a_damaged_first_packet_shifts_nothing(shared, tmp_path):
+    source = shared / "motion" / "karma.mp4"
+    data = bytearray(source.read_bytes())
+    at = data.index(b"DEVC")
+    data[at : at + 4] = b"XXXX"
+    (tmp_path / "hurt.mp4").write_bytes(data)
+    whole, hurt = read(source)["rotation_rate"], read(tmp_path / "hurt.mp4")
+    gyro = hurt["rotation_rate"]
+    assert "1 of its packets could not be parsed" in odd(hurt)
+    lost = len(whole.times) - len(gyro.times)
+    assert 350 < lost < 450
+    np.testing.assert_array_equal(gyro.values, whole.values[lost:])
+    np.testing.assert_allclose(gyro.times, whole.times[lost:], atol=0.01)
+
+
+def test_counts_without_their_scale_are_no_rotation(shared, tmp_path):
+    data = (shared / "motion" / "karma.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"SCAL", b"SCAX"))
+    assert {s.kind for s in read(tmp_path / "a.mp4").streams} == {"picture", "sound"}
+    assert "13 of its packets could not be parsed" in odd(read(tmp_path / "a.mp4"))
+
+
+def test_telemetry_that_holds_nothing_is_told(shared, tmp_path):
+    data = bytearray((shared / "motion" / "karma.mp4").read_bytes())
+    at = data.find(b"DEVC")
+    while at >= 0:
+        data[at + 8 : at + 2000] = bytes(1992)
+        at = data.find(b"DEVC", at + 8)
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert "its track is there, and nothing of it can be read" in odd(read(tmp_path / "a.mp4"))
+
+
 def _places(data: bytes, sizes: list[int]) -> list[int]:
     """Where packets begin: a first device, whose length fits into the packet."""
     found, at = [], 0

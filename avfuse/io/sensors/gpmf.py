@@ -136,11 +136,13 @@ def _stream(data: bytes) -> tuple[dict[str, Any], tuple[str, NDArray[np.float64]
             # TMPC comes as a note beside other sensors, and as a sensor of its own only where nothing else does.
             if array is not None and count and key != "TMPC":
                 values = (key, array)
-    if values is not None and tags.get("SCAL") is not None:
+    if values is not None:
         key, array = values
-        scale = tags["SCAL"]
-        if scale.size in (1, array.shape[1]) and np.all(scale != 0):
+        scale = tags.get("SCAL")
+        if scale is not None and scale.size in (1, array.shape[1]) and np.all(scale != 0):
             values = (key, array / scale)
+        elif key in _KINDS:
+            raise Broken(f"{key} without its scale")  # counts would be taken for units
     return tags, values
 
 

@@ -74,6 +74,7 @@ def _gpmf_tracks(path: str, index: int, odd: list[str]) -> dict[tuple[str, str],
             # Passed over by the demuxer: pictures of hours need not be read from the disk for it.
             if other.index != index and hasattr(other, "discard"):
                 other.discard = _NEVER
+        named = stream.metadata.get("handler_name", "").strip().endswith("MET")
         stated = float(stream.duration * stream.time_base) if stream.duration else None
         first = True
         try:
@@ -81,12 +82,14 @@ def _gpmf_tracks(path: str, index: int, odd: list[str]) -> dict[tuple[str, str],
                 if packet.size == 0 or packet.pts is None:
                     continue
                 data = bytes(packet)
-                if first and data[:4] != b"DEVC":
+                if first and data[:4] != b"DEVC" and not named:
                     return {}
                 first = False
                 start = float(packet.pts * packet.time_base)
                 end = start + float((packet.duration or 0) * packet.time_base)
                 try:
+                    if data[:4] != b"DEVC":
+                        raise Broken("it begins with no device")
                     parse_packet(data, start, tracks)
                 except (Broken, ValueError):
                     broken += 1
@@ -96,7 +99,7 @@ def _gpmf_tracks(path: str, index: int, odd: list[str]) -> dict[tuple[str, str],
             odd.append(f"telemetry: {broken} of its packets could not be parsed; left out")
         if stated is not None and end is not None and (stated - end > 0.5 or not whole):
             odd.append(f"telemetry cut short: the container says {stated:.1f} s, {end:.1f} s of it are there")
-        elif first and stream.metadata.get("handler_name", "").strip().endswith("MET"):
+        elif not tracks and not broken and (named or not first):
             odd.append("telemetry: its track is there, and nothing of it can be read")
     return tracks
 
