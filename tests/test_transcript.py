@@ -13,6 +13,7 @@ from avfuse.io import read
 from avfuse.io.transcripts import read_transcript
 from avfuse.stream import Stream
 from avfuse.temporal import Emissions, Transcript, Word, estimate_transcript
+from avfuse.temporal.reference_speech import _Speech
 from benchmarks import speech
 
 needs_espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -141,7 +142,26 @@ def test_a_long_recording_is_read_in_sections(shared: Path, monkeypatch: pytest.
     parts = estimate_transcript(said.sound, said.text)
     errors = [np.median(np.abs(times_of(found) - said.times)) for found in (whole, parts)]
     assert errors[1] <= 1.2 * errors[0]
+    # Sections go through several threads, in any order.
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    assert estimate_transcript(said.sound, said.text).all_words == parts.all_words
     assert np.median(np.abs(times_of(whole) - times_of(parts))) <= 0.02
+
+
+@needs_espeak
+def test_speech_of_a_long_text_comes_in_pieces_that_touch():
+    words = 10 * TEXT.split()
+    speech = _Speech(words, "en-us", 180)
+    blocks = list(speech.blocks(10.0, 16000.0))
+    at = 0
+    for times, values in blocks:
+        assert times[0] == pytest.approx(at / 16000, abs=1e-4)
+        at += values.shape[1]
+    assert max(len(times) for times, _ in blocks) < at / 2
+    starts = [phone.start for phone in speech.phones]
+    assert starts == sorted(starts)
+    assert speech.phones[-1].end <= at / 16000
+    assert {phone.word for phone in speech.phones} == set(range(len(words)))
 
 
 def test_silence_holds_no_words():

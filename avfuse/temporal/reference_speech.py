@@ -6,9 +6,9 @@ price (faster), and between words there may be silence of any length, which plai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from avfuse.errors import StreamError
 from avfuse.features.cepstra import FRAME_RATE, HIGHEST, Cepstra, mel_cepstra
 from avfuse.features.pitch import RATE
-from avfuse.stream import Stream
+from avfuse.resampling import resample_blocks
+from avfuse.stream import Block, Stream
 from avfuse.temporal.chance import Units
-from avfuse.temporal.espeak import speak
+from avfuse.temporal.espeak import Piece, SpokenPhone, speak
 from avfuse.temporal.viterbi import PAUSE, chain_path, speech_chain
 from avfuse.transcript import Transcript
 
@@ -67,9 +68,13 @@ class Spoken:
 
 def _scores(sound: F32, frames: F32, loudness: F32) -> F32:
     """`(n, frames + 1)` minus the distance; in the last column what a pause costs."""
-    squares = (sound**2).sum(axis=1)[:, None] + (frames**2).sum(axis=1) - 2 * sound @ frames.T
     scores = np.empty((len(sound), len(frames) + 1), np.float32)
-    scores[:, :-1] = -np.sqrt(np.maximum(squares, 0))
+    norms = (frames**2).sum(axis=1)
+    for k in range(0, len(sound), _SOME):
+        some, found = sound[k : k + _SOME], scores[k : k + _SOME, :-1]
+        np.matmul(some, -2 * frames.T, out=found)
+        found += (some**2).sum(axis=1)[:, None] + norms
+        np.negative(np.sqrt(np.maximum(found, 0, out=found), out=found), out=found)
     usual = float(np.median(scores[:, :-1].max(axis=1)))
     pause = usual - _PAUSE_COST + _PAUSE_SLOPE * abs(usual) * (_QUIET - loudness)
     scores[:, -1] = np.minimum(pause, 0)
@@ -101,9 +106,9 @@ def coarse_words(sound: Cepstra, spoken: Spoken, count: int) -> F64:
             for k in range(0, len(said), _SOME)
         ]
     )
-    chain = speech_chain(kinds, np.arange(len(said)), words[starts], len(centres), _HURRY)
-    path, _ = chain_path(_scores(heard, centres, loudness), chain)
-    owners = chain.owners[path]
+    states = speech_chain(kinds, np.arange(len(said)), words[starts], len(centres), _HURRY)
+    path, _ = chain_path(_scores(heard, centres, loudness), states)
+    owners = states.owners[path]
     at = np.flatnonzero(owners != PAUSE)
     of = words[starts][owners[at]]
     found = np.full((count, 2), np.nan)
@@ -132,18 +137,42 @@ def spoken_by_espeak(words: Sequence[str], voice: str, highest: float) -> Iterat
 
 
 def _spoken(words: Sequence[str], voice: str, rate: int, highest: float) -> Spoken:
-    parts, spans, at = [], [], 0.0
-    for piece in speak(words, voice=voice, rate=rate):
-        parts.append((piece.samples, piece.rate))
-        spans += [(p.text, p.word, at + p.start, at + p.end) for p in piece.phones if p.word is not None]
-        at += len(piece.samples) / piece.rate
-    if not spans:
+    speech = _Speech(words, voice, rate)
+    heard = mel_cepstra(Stream("espeak-ng", "sound", speech), highest=highest)
+    if not speech.phones:
         raise StreamError(f"text: voice {voice!r} of espeak-ng says nothing for it; expected words of its language")
-    sound = np.concatenate([samples for samples, _ in parts])
-    heard = mel_cepstra(Stream.from_samples(sound, rate=parts[0][1], name="espeak-ng"), highest=highest)
-    labels = tuple(text for text, *_ in spans)
-    times = np.array([span[2:] for span in spans])
-    return _cut(heard, times, np.array([span[1] for span in spans]), labels)
+    labels = tuple(phone.text for phone in speech.phones)
+    times = np.array([(phone.start, phone.end) for phone in speech.phones])
+    return _cut(heard, times, np.array([phone.word for phone in speech.phones]), labels)
+
+
+class _Speech:
+    """What espeak-ng says, piece after piece as it comes, never as a whole. phones: those said so far."""
+
+    duration = 0.0  # nobody knows before it is said
+
+    def __init__(self, words: Sequence[str], voice: str, rate: int) -> None:
+        self.words, self.voice, self.speed = words, voice, rate
+        self.phones: list[SpokenPhone] = []
+
+    def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
+        pieces = speak(self.words, voice=self.voice, rate=self.speed)
+        first = next(pieces)
+        blocks = self._blocks(chain([first], pieces))
+        return blocks if rate is None else resample_blocks(blocks, first.rate, rate)
+
+    def _blocks(self, pieces: Iterable[Piece]) -> Iterator[Block]:
+        count = 0
+        for piece in pieces:
+            at = count / piece.rate
+            self.phones += [
+                SpokenPhone(p.text, p.word, at + p.start, at + p.end) for p in piece.phones if p.word is not None
+            ]
+            size = len(piece.samples)
+            yield (count + np.arange(size)) / piece.rate, piece.samples[None]
+            count += size
+        if count == 0:
+            yield np.zeros(1), np.zeros((1, 1), np.float32)
 
 
 def spoken_by_person(sound: Stream, transcript: Transcript, highest: float) -> Spoken:

@@ -8,7 +8,9 @@ decide     here, and in speech_confidence.py
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -335,12 +337,18 @@ def _read(heard: Cepstra, spoken: Spoken, windows: Sequence[_Window]) -> _Readin
     count = len(spoken.words)
     starts, ends = np.full(count, np.nan), np.full(count, np.nan)
     gained, possible, spreads = np.zeros(len(heard.frames)), np.zeros(len(heard.frames)), []
-    rng = np.random.default_rng(0)
-    for (first, last), (a, b), (low, high) in windows:
+
+    def fitted(window: _Window) -> tuple[Spoken, Fit | None]:
+        (first, _), (a, b), (low, high) = window
         part = spoken.part(a, b)
-        if not len(part.frames):
+        rng = np.random.default_rng(first)
+        return part, fit(*part.sheet(heard, low, high), rng) if len(part.frames) else None
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        fits = list(pool.map(fitted, windows))
+    for ((first, last), (a, _), (low, high)), (part, found) in zip(windows, fits, strict=True):
+        if found is None:
             continue
-        found: Fit = fit(*part.sheet(heard, low, high), rng)
         inside = np.flatnonzero((part.words >= first - a) & (part.words < last - a))
         mine = np.flatnonzero((spoken.words >= first) & (spoken.words < last))
         said = found.first[inside] >= 0
