@@ -20,7 +20,12 @@ STATUS = {
     "no_match": "no match: nothing is shared",
     "degenerate": "degenerate: nothing to go by",
 }
-_EVIDENCE = {"sound": "what it heard", "motion": "how its sensors moved", "picture": "what the pictures show"}
+_EVIDENCE = {
+    "sound": "what it heard",
+    "motion": "how its sensors moved",
+    "picture": "what the pictures show",
+    "channels": "what its channels measured",
+}
 _TIGHT = 0.02  # seconds: candidates closer than this are arrivals of one sound, not places in time
 _MANY = 0.2  # share of clear windows that may disagree before it is said
 _NO_JUMP = 0.1e-3  # seconds: smaller steps between lines are a change of drift

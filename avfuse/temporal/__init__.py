@@ -2,6 +2,7 @@
 
     sound      estimate_offset, estimate_clock   two sounds
     motion     estimate_motion                   two sensors on one body
+    canonical  estimate_canonical                any two streams of numbers
     warp       estimate_warp                     two takes of one piece at different tempo
     following  WarpFollower                      the same while one of them is played
     picture    estimate_sound_picture            a sound and a picture
@@ -12,6 +13,7 @@
 Both of two inputs are `Stream`s, `(reference, moving)`; results map moving -> reference.
 """
 
+from avfuse.temporal.canonical import estimate_canonical
 from avfuse.temporal.following import Position, WarpFollower
 from avfuse.temporal.motion import MotionEstimate, RotationEstimate, estimate_motion
 from avfuse.temporal.picture import compare_sound_picture, estimate_sound_picture
@@ -34,6 +36,7 @@ __all__ = [
     "Word",
     "compare_sound_picture",
     "ctc_path",
+    "estimate_canonical",
     "estimate_clock",
     "estimate_motion",
     "estimate_offset",

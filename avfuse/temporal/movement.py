@@ -1,7 +1,8 @@
 """What recordings show of motion, by sensors and by pictures, and the clocks between them that it tells.
 
-Sensors are cheap and are compared first; a picture is looked at only where sensors of both did not do: against sensors
-and other silent pictures for how the camera turned, and against sound for flashes, blows and talkers.
+Sensors are cheap and are compared first, then whatever else was measured; a picture is looked at only where sensors of
+both did not do: against sensors and other silent pictures for how the camera turned, and against sound for flashes,
+blows and talkers.
 """
 
 from __future__ import annotations
@@ -12,16 +13,25 @@ from functools import cached_property
 
 from avfuse.alignment import ClockEstimate
 from avfuse.errors import StreamError
+from avfuse.features.channels import KINDS as NUMBERS
 from avfuse.features.flow import image_motion
 from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Recording, Stream
-from avfuse.temporal.motion import comparable, estimate_motion, surest, swapped
+from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical
+from avfuse.temporal.motion import Samples, comparable, estimate_motion, surest, swapped
 from avfuse.temporal.picture import compare_sound_picture
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
 _MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
 _TURNING = ("rotation_rate", "pose", "orientation")
+_PLAIN = ("feature", "other", "points")  # what only `canonical` compares
+_MOST_PAIRS = 12  # of streams of two recordings whose channels are compared
+
+
+def comparable_kinds(one: str, two: str) -> bool:
+    """Whether sensors of these kinds are compared by how they moved."""
+    return one == two == "acceleration" or (one in _TURNING and two in _TURNING)
 
 
 class Movement:
@@ -32,12 +42,14 @@ class Movement:
 
     def __init__(self, recording: Recording, sounds: Sequence[Stream] | None = None) -> None:
         self.sensors: tuple[Stream, ...] = tuple(s for kind in _KINDS for s in recording.of_kind(kind))  # type: ignore[arg-type]
+        self.plain: tuple[Stream, ...] = tuple(s for kind in _PLAIN for s in recording.of_kind(kind))  # type: ignore[arg-type]
+        self._channels: dict[str, Samples | None] = {}
         self._sounds = recording.of_kind("sound") if sounds is None else tuple(sounds)
         self._pictures = recording.of_kind("picture")
 
     @property
     def tells(self) -> bool:
-        return bool(self.sensors or self._pictures or self._sounds)
+        return bool(self.sensors or self.plain or self._pictures or self._sounds)
 
     @property
     def silent(self) -> bool:
@@ -46,7 +58,17 @@ class Movement:
     @property
     def blind(self) -> bool:
         """Whether there are sensors and nothing else: comparisons then cost little."""
-        return bool(self.sensors) and not self._sounds and not self._pictures
+        return bool(self.sensors or self.plain) and not self._sounds and not self._pictures
+
+    def channels(self, stream: Stream) -> Samples | None:
+        """What a stream holds for `compare_channels`, made once; None where it is too little, or broken."""
+        if stream.name not in self._channels:
+            try:
+                made = channels_of(stream)
+            except StreamError:
+                made = None
+            self._channels[stream.name] = made if made is not None and made.values.size else None
+        return self._channels[stream.name]
 
     @cached_property
     def seen(self) -> Stream | None:
@@ -84,6 +106,8 @@ def compare_streams(reference: Stream, moving: Stream, *, max_offset: float | No
             compare_sound_picture(sound_features(moving), picture_features(reference), max_offset=max_offset)
         )
     one, two = (image_motion(s).rate if s.kind == "picture" else s for s in (reference, moving))
+    if "picture" not in kinds and not comparable_kinds(*kinds) and set(kinds) <= set(NUMBERS):
+        return estimate_canonical(one, two, max_offset=max_offset)
     found = estimate_motion(one, two, max_offset=max_offset).clock
     return replace(found, evidence=("picture" if "picture" in kinds else "motion",))
 
@@ -101,6 +125,14 @@ def compare_movements(
             if found is not None and found.status == "aligned":
                 return replace(found, evidence=("motion",))
             last = found or last
+    for a, b in _with_channels(reference, moving):
+        one, two = reference.channels(a), moving.channels(b)
+        if one is None or two is None:
+            continue
+        found = compare_channels(one, two, max_offset=max_offset)
+        if found.status == "aligned":
+            return found
+        last = last or found
     # A camera and a sensor on one body, or two silent cameras on one rig.
     for a, b in _with_pictures(reference, moving):
         found = _of_streams(a, b, max_offset)
@@ -125,6 +157,13 @@ def _with_pictures(reference: Movement, moving: Movement) -> Iterator[tuple[Stre
             yield reference.seen, b
     if (reference.silent or moving.silent) and reference.seen is not None and moving.seen is not None:
         yield reference.seen, moving.seen
+
+
+def _with_channels(reference: Movement, moving: Movement) -> list[tuple[Stream, Stream]]:
+    """Streams of which one at least is of no kind that tells of motion, those of one kind first; not too many."""
+    pairs = [(a, b) for a in reference.plain for b in (*moving.plain, *moving.sensors)]
+    pairs += [(a, b) for a in reference.sensors for b in moving.plain]
+    return sorted(pairs, key=lambda pair: pair[0].kind != pair[1].kind)[:_MOST_PAIRS]
 
 
 def _turning(movement: Movement) -> list[Stream]:

@@ -78,8 +78,9 @@ def estimate_clock(
     Where one of the two paused, dropped frames or was started again, and where the drift changes with time, the map is
     a PiecewiseClock; `breaks` tell where it jumps, by how much, and how sure the place is. Jumps under 6 ms, or under
     what sound may take over twice the spacing, are not told from sources at other places.
-    Two sounds, two sensors (see `estimate_motion`), a sensor and a picture, or a sound and a picture (see
-    `estimate_sound_picture`). Arguments and errors as `estimate_offset`.
+    Two sounds, two sensors (see `estimate_motion`), a sensor and a picture, a sound and a picture (see
+    `estimate_sound_picture`), or any two other streams of numbers (see `estimate_canonical`). Arguments and errors as
+    `estimate_offset`.
     """
     if reference.kind == moving.kind == "sound":
         return compare(hear(reference), hear(moving), max_offset=max_offset, spacing=spacing)
