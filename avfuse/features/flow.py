@@ -19,10 +19,11 @@ from avfuse.stream import Stream
 
 F64 = NDArray[np.float64]
 Grey = NDArray[np.uint8]
+_Fit = tuple[F64, F64, F64, F64]
 
 PIXELS = 400 * 225
 FOCAL = 0.9  # of the longer side: what most cameras have, 58 degrees across
-BANDS = 3  # of rows, which a rolling shutter reads one after the other
+BANDS = 6  # of rows, which a rolling shutter reads one after the other
 
 _CORNERS, _FEWEST = 160, 12
 _QUALITY, _APART = 0.01, 7
@@ -37,14 +38,15 @@ class ImageMotion:
     """rate: rotation rate of the camera (x right, y down, z forward), at the middle between frames; NaN where unknown.
 
     normals: `(n, bands, 3, 3)` and right: `(n, bands, 3)`: normal equations of the rotation between frames by bands of
-    rows, top to bottom, corners weighted as in the fit. centres: of the bands in heights of the picture, -0.5 to 0.5.
+    rows, top to bottom, over the variance of the corners about a rotation that changes evenly from row to row.
+    rows: `(n, bands, 2)` where the corners of a band are in both frames, in heights of the picture, -0.5 to 0.5.
     apart: `(n,)` seconds between the two frames.
     """
 
     rate: Stream
     normals: F64
     right: F64
-    centres: F64
+    rows: F64
     apart: F64
 
 
@@ -60,7 +62,7 @@ def image_motion(stream: Stream, *, focal: float | None = None, most: float | No
     if stream.kind != "picture":
         raise StreamError(f"Stream {stream.name!r} is of kind {stream.kind}; expected picture")
     times: list[float] = []
-    fits: list[tuple[F64, F64, F64]] = []
+    fits: list[_Fit] = []
     before: Grey | None = None
     corners: Any = None
     for time, frame in _frames(stream):
@@ -80,8 +82,8 @@ def image_motion(stream: Stream, *, focal: float | None = None, most: float | No
     rates = np.array([f[0] for f in fits]) / apart[:, None]
     rate = Stream("rotation_rate", "rotation_rate", rates, times=(at[1:] + at[:-1]) / 2, unit="rad/s",
                   channels=("x", "y", "z"))  # fmt: skip
-    centres = (np.arange(BANDS) + 0.5) / BANDS - 0.5
-    return ImageMotion(rate, np.array([f[1] for f in fits]), np.array([f[2] for f in fits]), centres, apart)
+    normals, right, rows = (np.array([f[k] for f in fits]) for k in (1, 2, 3))
+    return ImageMotion(rate, normals, right, rows, apart)
 
 
 def _frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
@@ -101,45 +103,65 @@ def _frames(stream: Stream) -> Iterator[tuple[float, Grey]]:
             yield float(time), np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
 
 
-def _unknown() -> tuple[F64, F64, F64]:
-    return np.full(3, np.nan), np.zeros((BANDS, 3, 3)), np.zeros((BANDS, 3))
+def _unknown() -> _Fit:
+    return np.full(3, np.nan), np.zeros((BANDS, 3, 3)), np.zeros((BANDS, 3)), np.zeros((BANDS, 2))
 
 
-def _turn(cv2: Any, before: Grey, after: Grey, corners: Any, focal: float) -> tuple[F64, F64, F64]:
-    """Rotation from one frame to the next, in rad, and its normal equations by bands."""
+def _turn(cv2: Any, before: Grey, after: Grey, corners: Any, focal: float) -> _Fit:
     if corners is None or len(corners) < _FEWEST:
         return _unknown()
     options = {"winSize": (15, 15), "maxLevel": 3}
     there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, **options)
     back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **options)
-    height, width = before.shape
-    scale = focal * max(height, width)
-    start, end = corners[:, 0].astype(np.float64), there[:, 0].astype(np.float64)
     missed = np.linalg.norm(back[:, 0] - corners[:, 0], axis=1)
     good = (found[:, 0] == 1) & (again[:, 0] == 1) & (missed < _BACK)
-    if good.sum() < _FEWEST:
+    # Pixels are counted from their middles.
+    start, end = (p[good, 0].astype(np.float64) + 0.5 for p in (corners, there))
+    return turn_of(start, end, (before.shape[1], before.shape[0]), focal)
+
+
+def turn_of(start: F64, end: F64, size: tuple[int, int], focal: float) -> _Fit:
+    """Rotation in rad that moved corners `(n, 2)` from start to end, in pixels, and by bands its normal equations and
+    rows; size: (width, height); focal: in widths of the longer side."""
+    if len(start) < _FEWEST:
         return _unknown()
+    width, height = size
+    scale = focal * max(size)
     # The middle of the way: the small rotation is then good to second order.
-    x, y = (((start + end) / 2)[good] - np.array([width, height]) / 2).T / scale
-    flow = (end - start)[good] / scale
+    x, y = ((start + end) / 2 - np.array([width, height]) / 2).T / scale
+    flow = (end - start) / scale
     rows = np.stack(
         [np.stack([x * y, -(1 + x * x), y], axis=1), np.stack([1 + y * y, -x * y, -x], axis=1)], axis=1
     )  # (corners, 2, 3)
-    weights = np.ones(len(flow))
-    turn = np.zeros(3)
+    turn, miss, _ = _robust(rows, flow, 0.05 / scale)
+    followed = float((miss < max(3 * 1.0 / scale, 0.1 * float(np.linalg.norm(turn)))).mean())
+    if followed < _FIT or float(np.linalg.norm(turn)) > _LARGEST:
+        return _unknown()
+    # A rolling shutter turns every row a little differently: weights of one rotation for all would pull bands together.
+    _, miss, weights = _robust(np.concatenate([rows, rows * y[:, None, None]], axis=2), flow, 0.05 / scale)
+    weights = weights / max(float((weights * miss**2).sum() / weights.sum()), (0.05 / scale) ** 2)
+    normals, right, where = np.zeros((BANDS, 3, 3)), np.zeros((BANDS, 3)), np.zeros((BANDS, 2))
+    band = np.clip(((y * scale / height + 0.5) * BANDS).astype(np.int64), 0, BANDS - 1)
+    ends = np.stack([start[:, 1], end[:, 1]], axis=1) / height - 0.5
+    for b in range(BANDS):
+        inside = band == b
+        if inside.any():
+            normals[b] = np.einsum("k,kci,kcj->ij", weights[inside], rows[inside], rows[inside])
+            right[b] = np.einsum("k,kci,kc->i", weights[inside], rows[inside], flow[inside])
+            where[b] = np.average(ends[inside], axis=0, weights=weights[inside])
+    return turn, normals, right, where
+
+
+def _robust(rows: F64, flow: F64, least: float) -> tuple[F64, F64, F64]:
+    """What moves most corners so, by how much each `(n,)` is missed, and its weight; rows `(n, 2, p)`, flow `(n, 2)`.
+
+    least: spread that corners have in any case.
+    """
+    weights, miss, turn = np.ones(len(flow)), np.zeros(len(flow)), np.zeros(rows.shape[2])
     for _ in range(_ROUNDS):
         normal = np.einsum("k,kci,kcj->ij", weights, rows, rows)
         turn = np.linalg.lstsq(normal, np.einsum("k,kci,kc->i", weights, rows, flow), rcond=None)[0]
         miss = np.linalg.norm(flow - rows @ turn, axis=1)
-        spread = max(float(np.median(miss)), 0.05 / scale)
+        spread = max(float(np.median(miss)), least)
         weights = 1 / (1 + (miss / (_TUNING * spread)) ** 2)
-    followed = float((miss < max(3 * 1.0 / scale, 0.1 * float(np.linalg.norm(turn)))).mean())
-    if followed < _FIT or float(np.linalg.norm(turn)) > _LARGEST:
-        return _unknown()
-    normals, right = np.zeros((BANDS, 3, 3)), np.zeros((BANDS, 3))
-    band = np.clip(((y * scale / height + 0.5) * BANDS).astype(np.int64), 0, BANDS - 1)
-    for b in range(BANDS):
-        inside = band == b
-        normals[b] = np.einsum("k,kci,kcj->ij", weights[inside], rows[inside], rows[inside])
-        right[b] = np.einsum("k,kci,kc->i", weights[inside], rows[inside], flow[inside])
-    return turn, normals, right
+    return turn, miss, weights

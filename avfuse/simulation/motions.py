@@ -23,9 +23,9 @@ from avfuse.stream import Stream
 F64 = NDArray[np.float64]
 Motion = Literal["hand", "walk", "gestures", "turntable", "still"]
 
-_RATE = 1000.0  # Hz at which a motion is made
+MOTION_RATE = 1000.0  # Hz at which a motion is made
 _SLOWEST, _KNEE = 0.1, 1.0  # Hz: where hands begin to move, and above which they move less
-_MARGIN = 6.0  # seconds before and after
+MARGIN = 6.0  # seconds before and after
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,12 @@ def simulate_motions(
     from scipy.interpolate import CubicSpline
     from scipy.spatial.transform import Rotation
 
-    total = duration + 2 * _MARGIN
-    bodies = [_motion(motion, total, highest, rng) for _ in range(1 if related else 2)]
+    total = duration + 2 * MARGIN
+    bodies = [motion_rates(motion, total, highest, rng) for _ in range(1 if related else 2)]
     drift = float(rng.normal(0, 50e-6)) if drift is None else drift
     truth = ClockMap(float(rng.uniform(-0.3, 0.4) * min(duration, 10.0)), drift)
     matrix = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
-    grid = np.arange(bodies[0].shape[1]) / _RATE - _MARGIN
+    grid = np.arange(bodies[0].shape[1]) / MOTION_RATE - MARGIN
     level = max(float(np.sqrt((bodies[0] ** 2).mean())), 0.02) * 10 ** (noise_db / 20)
 
     def sensor(body: F64, times: F64, on_reference: F64, axes: F64) -> Stream:
@@ -80,16 +80,16 @@ def simulate_motions(
     )
 
 
-def _motion(motion: Motion, duration: float, highest: float, rng: np.random.Generator) -> F64:
+def motion_rates(motion: Motion, duration: float, highest: float, rng: np.random.Generator) -> F64:
     """Rotation rate `(3, n)` in rad/s at 1 kHz, of rms 1 along its strongest axis."""
-    n = int(duration * _RATE)
+    n = int(duration * MOTION_RATE)
     if motion == "still":
         return np.zeros((3, n))
     hand = _coloured(n, highest, rng)
     if motion == "walk":
         # A step every half second or so; each a few per cent longer or shorter than the one before.
         lengths = 0.52 * np.exp(0.04 * rng.standard_normal(int(duration / 0.3)))
-        phase = 2 * np.pi * np.interp(np.arange(n) / _RATE, np.cumsum(lengths), np.arange(len(lengths)))
+        phase = 2 * np.pi * np.interp(np.arange(n) / MOTION_RATE, np.cumsum(lengths), np.arange(len(lengths)))
         tones = [k for k in (0.5, 1, 2, 3, 4) if k / 0.52 < highest]
         swing = sum(
             np.outer(rng.standard_normal(3) / (1 + k), np.cos(k * phase + rng.uniform(0, 2 * np.pi))) for k in tones
@@ -98,7 +98,7 @@ def _motion(motion: Motion, duration: float, highest: float, rng: np.random.Gene
     elif motion == "gestures":
         gain = np.zeros(n)
         for _ in range(max(2, int(duration / 8))):
-            at, width = rng.uniform(0, n), rng.uniform(0.2, 0.8) * _RATE
+            at, width = rng.uniform(0, n), rng.uniform(0.2, 0.8) * MOTION_RATE
             gain += np.exp(-(((np.arange(n) - at) / width) ** 2))
         hand = hand * gain
     elif motion == "turntable":
@@ -108,7 +108,7 @@ def _motion(motion: Motion, duration: float, highest: float, rng: np.random.Gene
 
 
 def _coloured(n: int, highest: float, rng: np.random.Generator) -> F64:
-    frequencies = fft.rfftfreq(n, 1 / _RATE)
+    frequencies = fft.rfftfreq(n, 1 / MOTION_RATE)
     gain = ((frequencies > _SLOWEST) & (frequencies < highest)) / np.sqrt(1 + (frequencies / _KNEE) ** 2)
     bins = (rng.standard_normal((3, len(gain))) + 1j * rng.standard_normal((3, len(gain)))) * gain
     return np.asarray(fft.irfft(bins, n))

@@ -103,7 +103,7 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
     heard = reference(t + lag + drift * away)
     heard = heard - heard.mean(axis=0)
     moment, gain = target.T @ heard, 1.0
-    matrix = nearest_rotation(moment) if rotation else moment @ _inverse(heard.T @ heard)
+    matrix = nearest_rotation(moment) if rotation else moment @ symmetric_inverse(heard.T @ heard)
     local = np.ones(max(1, int(_LOCAL * y.rate)))
     power = np.convolve((target**2).sum(axis=1), local, "same")
     inflation = 1.0
@@ -123,12 +123,12 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         # Not from the first turn on: where the clocks are still apart, what moves fastest looks worst.
         if turn >= 2:
             energy = np.convolve((residual**2).sum(axis=1), local, "same")
-            weights = (_TAILS + 1) / (_TAILS + energy / _usual(energy, power))
+            weights = (_TAILS + 1) / (_TAILS + energy / usual_energy(energy, power))
         jacobian = _jacobian(moved, away, fitted, turned, heard, rotation)
         weighted = jacobian * weights[:, None, None]
         normal = np.einsum("tci,tcj->ij", weighted, jacobian)
         scores = np.einsum("tci,tc->ti", weighted, residual)
-        spread = _spread(scores, batch)
+        spread = spread_of_scores(scores, batch)
         # The prior weighs what the data's own spread says it does.
         inflation = max(float(spread[1, 1] / max(normal[1, 1], 1e-300)), 1e-300)
         prior = np.zeros_like(normal)
@@ -145,11 +145,13 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         if turn > 4 and abs(ahead) < _CLOSE:
             break
     bent = gain * reference(t + lag + drift * away, 2) @ matrix.T
-    inverse = _inverse(normal - _second_order(residual * weights[:, None], bent, moved, fitted, away, rotation, normal))
+    inverse = symmetric_inverse(
+        normal - _second_order(residual * weights[:, None], bent, moved, fitted, away, rotation, normal)
+    )
     told = (weights[:, None] * moved**2).sum(axis=1)[: len(t) // batch * batch].reshape(-1, batch).sum(axis=1)
-    free = inverse @ spread @ inverse * _small_sample(effective_count(told), normal.shape[0])
+    free = inverse @ spread @ inverse * small_sample(effective_count(told), normal.shape[0])
     # What the data alone say of the clock, then what a crystal may do.
-    clock = _inverse(_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2]))
+    clock = symmetric_inverse(symmetric_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2]))
     whole = float((weights[:, None] * aim**2).sum())
     return Coupling(
         lag=lag,
@@ -163,7 +165,7 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
     )
 
 
-def _usual(energy: F64, power: F64) -> F64:
+def usual_energy(energy: F64, power: F64) -> F64:
     """What residuals are where nothing is wrong: noise, and more where more happens, for no model is perfect."""
     busy = power >= np.median(power)
     share = float(np.median(energy[busy] / np.maximum(power[busy], 1e-300)))
@@ -182,7 +184,7 @@ def misfit(x: Track, y: Track, clock: Coupling, linear: Coupling) -> float:
     return float(((target - heard) ** 2).sum() / max(float((target**2).sum()), 1e-300))
 
 
-def _inverse(matrix: F64) -> F64:
+def symmetric_inverse(matrix: F64) -> F64:
     """Of a symmetric matrix whose rows have different units; what it does not determine comes out huge, not zero."""
     scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-300))
     values, vectors = np.linalg.eigh(matrix * scale[:, None] * scale)
@@ -221,7 +223,7 @@ def _second_order(residual: F64, bent: F64, moved: F64, fitted: F64, away: F64, 
     return np.triu(out) + np.triu(out, 1).T
 
 
-def _spread(scores: F64, batch: int) -> F64:
+def spread_of_scores(scores: F64, batch: int) -> F64:
     """Covariance of the sum of scores that depend on their neighbours."""
     count = len(scores) // batch
     sums = scores[: count * batch].reshape(count, batch, -1).sum(axis=1)
@@ -238,7 +240,7 @@ def effective_count(parts: F64) -> float:
     return float(parts.sum() ** 2 / max(float((parts**2).sum()), 1e-300)) if parts.size else 0.0
 
 
-def _small_sample(count: float, parameters: int) -> float:
+def small_sample(count: float, parameters: int) -> float:
     """By how much a variance from `count` batches is too small.
 
     Parameters take away from the residual; and the spread itself is estimated, over a bandwidth that is a fixed share

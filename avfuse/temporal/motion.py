@@ -4,6 +4,7 @@ tracks        even grids of both streams                                    (tra
 covariation   lags at which their channels go together, whatever the axes   (covariation.py)
 coupling      clock and rotation along the best of them                     (coupling.py)
 decide        here
+shutter       the rows of a picture, and its clock by them                  (shutter.py)
 
 What carries a match is information: how many nats one track holds about the other (Gelfand and Yaglom 1959), by their
 coherence and by what is new in each, against what other lags reach. Where two sensors do not keep one rotation,
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 from avfuse.alignment import Candidate, ClockEstimate, inverse_jacobian
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.stream import Stream
 from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, innovations, misfit, weighted
 from avfuse.temporal.covariation import block_scores, lines
+from avfuse.temporal.shutter import estimate_shutter, seen_below_middle
 from avfuse.temporal.tracks import Track, native_rate, repetition, samples_of, track_of, whitened
 
 F64 = NDArray[np.float64]
@@ -57,6 +60,8 @@ _ACCEPT = 0.98
 _COHERES, _BEYOND, _LEAST_EDGE = 0.3, 1.5, 3.0  # squared coherence, times its highest frequency, Hz
 _WORSE = 1.02  # times the residual
 _AXIS_KNOWN = math.radians(10.0)  # of the standard deviation about the least certain axis
+_FRACTION = 0.1  # of the time between frames: the standard deviation that a read-out time may have to be told
+_ROWS_EXPLAINED = 0.5  # of the power of what bands of rows did
 _STILL = {"rotation_rate": 0.01, "acceleration": 0.03}  # rad/s, m/s^2 rms that resting sensors reach
 
 
@@ -86,10 +91,16 @@ class RotationEstimate:
 
 @dataclass(frozen=True, eq=False)
 class MotionEstimate:
-    """clock: of the moving stream on the reference's. rotation: None where streams are no vectors in space."""
+    """clock: of the moving stream on the reference's. rotation: None where streams are no vectors in space.
+
+    readout: of a picture against a sensor, seconds from its first row to its last, which a frame's time lies in the
+    middle of; negative where the last is read first; None where the motion does not tell it. readout_std: of it.
+    """
 
     clock: ClockEstimate
     rotation: RotationEstimate | None = None
+    readout: float | None = None
+    readout_std: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,18 +182,70 @@ class _Comparison:
 def estimate_motion(reference: Stream, moving: Stream, *, max_offset: float | None = None) -> MotionEstimate:
     """Offset, drift and rotation that put `moving` on the clock and on the axes of `reference`.
 
-    reference, moving: rotation rates, accelerations, orientations or poses, both of a kind that can be compared; any
-        rates, uneven sampling, gaps. Their axes, gains and biases may differ, and are found.
+    reference, moving: rotation rates, accelerations, orientations, poses or pictures, both of a kind that can be
+        compared; any rates, uneven sampling, gaps. Their axes, gains and biases may differ, and are found. The time of
+        a picture's frame is that of its middle row.
     max_offset: seconds, searched both ways; None searches every overlap of two seconds.
     Raises StreamError for kinds that cannot be compared and streams without samples.
     """
-    pairs = comparable(reference, moving)
-    if not pairs:
+    one, two = (image_motion(s) if s.kind == "picture" else s for s in (reference, moving))
+    found = compare_motions(one, two, max_offset)
+    if found is None:
         raise StreamError(
             f"estimate_motion: {reference.kind} and {moving.kind} cannot be compared; expected two streams of rotation "
-            "rate, acceleration, orientation or pose"
+            "rate, acceleration, orientation or pose, or a picture with one that turns"
         )
-    return surest(pairs, max_offset)
+    return found
+
+
+def compare_motions(
+    reference: Stream | ImageMotion, moving: Stream | ImageMotion, max_offset: float | None
+) -> MotionEstimate | None:
+    """`estimate_motion`, of pictures that have been looked at; None for kinds that cannot be compared."""
+    pairs = comparable(*(m.rate if isinstance(m, ImageMotion) else m for m in (reference, moving)))
+    if not pairs:
+        return None
+    found = surest(pairs, max_offset)
+    if found.clock.clock is None:
+        return found
+    if isinstance(reference, ImageMotion) and isinstance(moving, Stream):
+        turned = _by_rows(replace(found, clock=swapped(found.clock)), reference, pairs[0][1])
+        return replace(turned, clock=swapped(turned.clock))
+    if isinstance(moving, ImageMotion) and isinstance(reference, Stream):
+        return _by_rows(found, moving, pairs[0][0])
+    clock = found.clock
+    for seen in (reference, moving):
+        if isinstance(seen, ImageMotion):
+            clock = _rows_unknown(clock, seen)
+    return replace(found, clock=clock)
+
+
+def _by_rows(found: MotionEstimate, seen: ImageMotion, sensor: Samples) -> MotionEstimate:
+    """The clock of a picture on that of a sensor, by what bands of its rows did where they tell how rows were read."""
+    loose = _rows_unknown(found.clock, seen)
+    assert isinstance(loose.clock, ClockMap)
+    rows = estimate_shutter(seen, sensor.times, sensor.values, loose.clock)
+    longest = float(np.median(seen.apart))
+    if rows is None or not (rows.std < _FRACTION * longest and rows.explained > _ROWS_EXPLAINED):
+        return replace(found, clock=loose)
+    clock = ClockMap(rows.lag - rows.drift * rows.centre, rows.drift)
+    apart = abs(float(clock(rows.centre) - loose.clock(rows.centre)))
+    if abs(rows.readout) > longest + 2 * rows.std or apart > 5 * float(loose.std_at(rows.centre)):
+        return replace(found, clock=loose)
+    jacobian = np.array([[1.0, -rows.centre], [0.0, 1.0]])
+    said = {"middle": rows.centre, "readout": rows.readout, "readout_std": rows.std}
+    better = replace(
+        loose, clock=clock, cov=jacobian @ rows.cov @ jacobian.T, diagnostics={**loose.diagnostics, **said}
+    )
+    return replace(found, clock=better, readout=rows.readout, readout_std=rows.std)
+
+
+def _rows_unknown(clock: ClockEstimate, seen: ImageMotion) -> ClockEstimate:
+    """Where most was seen low in the picture it was seen late, by a share of a read-out of anything up to a frame."""
+    assert clock.cov is not None
+    cov = clock.cov.copy()
+    cov[0, 0] += (seen_below_middle(seen) * float(np.median(seen.apart))) ** 2 / 3
+    return replace(clock, cov=cov)
 
 
 def surest(pairs: Sequence[tuple[Samples, Samples]], max_offset: float | None) -> MotionEstimate:

@@ -14,12 +14,12 @@ from functools import cached_property
 from avfuse.alignment import ClockEstimate
 from avfuse.errors import StreamError
 from avfuse.features.channels import KINDS as NUMBERS
-from avfuse.features.flow import image_motion
+from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Recording, Stream
 from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical
-from avfuse.temporal.motion import Samples, comparable, estimate_motion, surest, swapped
+from avfuse.temporal.motion import Samples, compare_motions, estimate_motion, swapped
 from avfuse.temporal.picture import compare_sound_picture
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
@@ -71,12 +71,12 @@ class Movement:
         return self._channels[stream.name]
 
     @cached_property
-    def seen(self) -> Stream | None:
-        """Rotation rate of the camera; None where there is no picture, or none that lasts."""
+    def seen(self) -> ImageMotion | None:
+        """How the camera turned; None where there is no picture, or none that lasts."""
         if not self._pictures:
             return None
         try:
-            return image_motion(self._pictures[0], most=_MOST).rate
+            return image_motion(self._pictures[0], most=_MOST)
         except StreamError:
             return None
 
@@ -105,10 +105,9 @@ def compare_streams(reference: Stream, moving: Stream, *, max_offset: float | No
         return swapped(
             compare_sound_picture(sound_features(moving), picture_features(reference), max_offset=max_offset)
         )
-    one, two = (image_motion(s).rate if s.kind == "picture" else s for s in (reference, moving))
     if "picture" not in kinds and not comparable_kinds(*kinds) and set(kinds) <= set(NUMBERS):
-        return estimate_canonical(one, two, max_offset=max_offset)
-    found = estimate_motion(one, two, max_offset=max_offset).clock
+        return estimate_canonical(reference, moving, max_offset=max_offset)
+    found = estimate_motion(reference, moving, max_offset=max_offset).clock
     return replace(found, evidence=("picture" if "picture" in kinds else "motion",))
 
 
@@ -126,16 +125,16 @@ def compare_movements(
                 return replace(found, evidence=("motion",))
             last = found or last
     for a, b in _with_channels(reference, moving):
-        one, two = reference.channels(a), moving.channels(b)
-        if one is None or two is None:
+        left, right = reference.channels(a), moving.channels(b)
+        if left is None or right is None:
             continue
-        found = compare_channels(one, two, max_offset=max_offset)
+        found = compare_channels(left, right, max_offset=max_offset)
         if found.status == "aligned":
             return found
         last = last or found
     # A camera and a sensor on one body, or two silent cameras on one rig.
-    for a, b in _with_pictures(reference, moving):
-        found = _of_streams(a, b, max_offset)
+    for one, two in _with_pictures(reference, moving):
+        found = _of_streams(one, two, max_offset)
         if found is not None and found.status == "aligned":
             return replace(found, evidence=("picture",))
         last = found or last
@@ -147,7 +146,9 @@ def compare_movements(
     return last
 
 
-def _with_pictures(reference: Movement, moving: Movement) -> Iterator[tuple[Stream, Stream]]:
+def _with_pictures(
+    reference: Movement, moving: Movement
+) -> Iterator[tuple[Stream | ImageMotion, Stream | ImageMotion]]:
     """What can be compared where one of the two is seen; cameras that both heard sound have had their chance."""
     for a in _turning(reference):
         if moving.seen is not None:
@@ -170,10 +171,10 @@ def _turning(movement: Movement) -> list[Stream]:
     return [s for s in movement.sensors if s.kind in _TURNING]
 
 
-def _of_streams(a: Stream, b: Stream, max_offset: float | None) -> ClockEstimate | None:
+def _of_streams(a: Stream | ImageMotion, b: Stream | ImageMotion, max_offset: float | None) -> ClockEstimate | None:
     """None where these two streams cannot be compared at all."""
     try:
-        pairs = comparable(a, b)
+        found = compare_motions(a, b, max_offset)
     except StreamError as error:
         return ClockEstimate("degenerate", message=str(error), evidence=("motion",))
-    return surest(pairs, max_offset).clock if pairs else None
+    return found.clock if found else None

@@ -1,0 +1,220 @@
+"""How long a camera takes to read its rows, from how each band of them turned against a gyroscope on it.
+
+Rows that are read later saw a later turn: what a band of rows moved by from one frame to the next is what the
+gyroscope measured between the two moments at which the band was read (Karpenko et al. 2011). Lag, drift, read-out time
+and what turns the one's axes into the other's are solved together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.clock import ClockMap
+from avfuse.features.flow import ImageMotion
+from avfuse.temporal.calibration import PRIOR_DRIFT
+from avfuse.temporal.coupling import (
+    effective_count,
+    small_sample,
+    spread_of_scores,
+    symmetric_inverse,
+    usual_energy,
+)
+from avfuse.temporal.tracks import native_rate, track_of
+
+F64 = NDArray[np.float64]
+
+_ROUNDS, _CLOSE = 30, 1e-7
+_TAILS = 4.0  # degrees of freedom of the weights of frames
+_BATCH = 0.5  # seconds of scores that are summed before their covariance is taken
+_LEAST_BATCHES = 8
+_FINER = 2.0  # times the rate of frames: what is kept of the gyroscope
+_LONGEST_STEP = 0.01
+_STEP = 1e-4  # seconds over which scores are differentiated
+_CLOCK, _DRIFT, _READOUT, _OTHERS = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Shutter:
+    """readout: seconds from the first row to the last, negative where the last comes first. std: of it, from the data.
+
+    lag, drift: sensor time = picture time + lag + drift * (picture time - centre), for the middle row. cov: `(2, 2)` of
+    them, a crystal's prior and that rows take no longer than a frame included. explained: share of the power.
+    """
+
+    readout: float
+    std: float
+    lag: float
+    drift: float
+    centre: float
+    cov: F64
+    explained: float
+
+
+def seen_below_middle(seen: ImageMotion) -> float:
+    """Where in the picture the motion was seen, in heights below its middle: of the read-out time, so much is how late
+    one rotation for all rows is."""
+    turn = np.nan_to_num(np.asarray(seen.rate.values)) * seen.apart[:, None]
+    low = np.einsum("kb,kbcd->kcd", seen.rows.mean(axis=2), seen.normals)
+    lowered = np.linalg.pinv(seen.normals.sum(axis=1), rcond=1e-9, hermitian=True) @ low
+    return float(np.einsum("kc,kcd,kd->", turn, lowered, turn) / max(float((turn**2).sum()), 1e-300))
+
+
+class _Turned:
+    """What the sensor turned by between two of its moments."""
+
+    def __init__(self, times: F64, values: F64, frame_rate: float) -> None:
+        from scipy.interpolate import CubicSpline
+
+        cutoff = min(0.45 * native_rate(times), _FINER * frame_rate)
+        track = track_of(times, values, 5 * cutoff, cutoff)
+        self._track, self._rate = track, CubicSpline(track.times, track.values.T)
+        self._angle = self._rate.antiderivative()
+
+    def known(self, start: F64, end: F64) -> NDArray[np.bool_]:
+        track = self._track
+        missing = np.concatenate([[0], np.cumsum(~track.valid)])
+        one, two = (np.floor((t - track.start) * track.rate).astype(np.int64) for t in (start, end))
+        inside = (one >= 1) & (two < track.size - 2)
+        one, two = (np.clip(k, 0, track.size - 2) for k in (one, two))
+        return np.asarray(inside & (missing[two + 2] == missing[one]))
+
+    def between(self, start: F64, end: F64) -> F64:
+        return np.asarray(self._angle(end) - self._angle(start))
+
+    def rate(self, times: F64) -> F64:
+        return np.asarray(self._rate(times))
+
+
+@dataclass(frozen=True, eq=False)
+class _Bands:
+    """Frames `(n, 2)` seconds of both; rows, normals, right as of ImageMotion."""
+
+    frames: F64
+    rows: F64
+    normals: F64
+    right: F64
+    centre: float
+
+
+def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap) -> Shutter | None:
+    """The read-out time of a camera that a sensor turned with; None where they overlap by less than some seconds.
+
+    times `(n,)`, values `(n, 3)`: rotation rates of the sensor. clock: picture -> sensor, good to a small part of what
+    the motion takes.
+    """
+    middle = np.asarray(seen.rate.times)
+    frames = np.stack([middle - seen.apart / 2, middle + seen.apart / 2], axis=1)
+    longest = float(np.median(seen.apart))
+    turned = _Turned(times, values, 1 / longest)
+    at = np.asarray(clock(frames))
+    use = turned.known(at[:, 0] - longest / 4, at[:, 1] + longest / 4) & (seen.normals[:, :, 0, 0].sum(axis=1) > 0)
+    use &= seen.apart < 1.5 * longest
+    batch = max(1, round(_BATCH / longest))
+    if use.sum() < _LEAST_BATCHES * batch:
+        return None
+    centre = float(middle[use].mean())
+    bands = _Bands(frames[use], seen.rows[use], seen.normals[use], seen.right[use], centre)
+    state = np.zeros(_OTHERS + 15)
+    state[_CLOCK], state[_DRIFT] = float(clock(centre)) - centre, clock.drift
+    weights = np.ones(len(bands.frames))
+    prior = np.zeros((len(state), len(state)))
+    inflation = 1.0
+    for turn in range(_ROUNDS):
+        if turn == 0:
+            state[_OTHERS:] = _linear(bands, turned, state)
+        scores, normal, energy, power = _scores(bands, turned, state)
+        if turn >= 1:
+            weights = (_TAILS + 1) / (_TAILS + energy / usual_energy(energy, power))
+        total = np.einsum("k,kij->ij", weights, normal)
+        spread = spread_of_scores(scores * weights[:, None], batch)
+        inflation = max(float(spread[_READOUT, _READOUT] / max(total[_READOUT, _READOUT], 1e-300)), 1e-300)
+        prior[_DRIFT, _DRIFT] = inflation / PRIOR_DRIFT**2
+        right = (weights[:, None] * scores).sum(axis=0)
+        right[_DRIFT] -= prior[_DRIFT, _DRIFT] * (state[_DRIFT] - clock.drift)
+        step = symmetric_inverse(total + prior) @ right
+        step[:_OTHERS] = np.clip(step[:_OTHERS], -_LONGEST_STEP, _LONGEST_STEP)
+        state = state + step
+        if turn > 3 and max(abs(step[_CLOCK]), abs(step[_READOUT])) < _CLOSE:
+            break
+    scores, normal, energy, power = _scores(bands, turned, state)
+    total = np.einsum("k,kij->ij", weights, normal)
+    # The sensor's noise looks like information in J^T J; the slope of the scores themselves knows better.
+    for k in (_CLOCK, _READOUT):
+        nudge = np.zeros(len(state))
+        nudge[k] = _STEP
+        ahead, behind = (_scores(bands, turned, state + s * nudge)[0] for s in (1, -1))
+        slope = -np.einsum("k,ki->i", weights, ahead - behind) / (2 * _STEP)
+        total[k], total[:, k] = slope, slope
+    told = weights * normal[:, _READOUT, _READOUT]
+    told = told[: len(told) // batch * batch].reshape(-1, batch).sum(axis=1)
+    spread = spread_of_scores(scores * weights[:, None], batch)
+    inverse = symmetric_inverse(total + prior)
+    free = inverse @ spread @ inverse * small_sample(effective_count(told), _OTHERS)
+    known = symmetric_inverse(free[:_OTHERS, :_OTHERS]) + np.diag([0.0, PRIOR_DRIFT**-2, 3 / longest**2])
+    return Shutter(
+        readout=float(state[_READOUT]),
+        std=float(np.sqrt(free[_READOUT, _READOUT])),
+        lag=float(state[_CLOCK]),
+        drift=float(state[_DRIFT]),
+        centre=centre,
+        cov=symmetric_inverse(known)[:2, :2],
+        explained=1 - float((weights * energy).sum()) / max(float((weights * power).sum()), 1e-300),
+    )
+
+
+def _ends(bands: _Bands, state: F64) -> F64:
+    """Moments on the sensor's clock at which the bands of both frames were read, `(n, bands, 2)`."""
+    at = bands.frames + state[_CLOCK] + state[_DRIFT] * (bands.frames - bands.centre)
+    return np.asarray(at[:, None, :] + state[_READOUT] * bands.rows)
+
+
+def _linear(bands: _Bands, turned: _Turned, state: F64) -> F64:
+    """The linear map that fits best at a given clock, without slopes over rows."""
+    _, jacobian, _ = _model(bands, turned, state)
+    linear = jacobian[..., _OTHERS : _OTHERS + 12]
+    normal = np.einsum("kbci,kbcd,kbdj->ij", linear, bands.normals, linear)
+    right = np.einsum("kbci,kbc->i", linear, bands.right)
+    return np.concatenate([symmetric_inverse(normal) @ right, np.zeros(3)])
+
+
+def _model(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64]:
+    """What each band should turn by `(n, bands, 3)`, its jacobian `(n, bands, 3, parameters)`, and of that what moves.
+
+    Parameters: lag, drift, read-out; the map of the sensor's axes to the camera's, row by row; the rate at rest; and
+    how much more each axis of the camera turns per height of the picture, as near ground does below far hills.
+    """
+    ends = _ends(bands, state)
+    matrix, rest, slope = state[3:12].reshape(3, 3), state[12:15], state[15:18]
+    heard = turned.between(ends[..., 0], ends[..., 1])
+    fast = [turned.rate(ends[..., k]) @ matrix.T for k in (0, 1)]
+    apart = (bands.frames[:, 1] - bands.frames[:, 0])[:, None, None]
+    height = bands.rows.mean(axis=2)[..., None]
+    gain = 1 + height * slope
+    moved = heard @ matrix.T
+    away = bands.frames[:, None, :] - bands.centre
+    jacobian = np.zeros((*heard.shape, len(state)))
+    jacobian[..., _CLOCK] = gain * (fast[1] - fast[0])
+    jacobian[..., _DRIFT] = gain * (fast[1] * away[..., 1:] - fast[0] * away[..., :1])
+    jacobian[..., _READOUT] = gain * (fast[1] * bands.rows[..., 1:] - fast[0] * bands.rows[..., :1])
+    for axis in range(3):
+        jacobian[..., axis, 3 + 3 * axis : 6 + 3 * axis] = gain[..., axis : axis + 1] * heard
+        jacobian[..., axis, 12 + axis] = apart[..., 0]
+        jacobian[..., axis, 15 + axis] = height[..., 0] * moved[..., axis]
+    return gain * moved + rest * apart, jacobian, gain * moved
+
+
+def _scores(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64, F64]:
+    """Of every frame: scores `(n, p)`, normal matrices `(n, p, p)`, energy of the residual and of the motion `(n,)`."""
+    fitted, jacobian, moved = _model(bands, turned, state)
+    residual = bands.right - np.einsum("kbcd,kbd->kbc", bands.normals, fitted)
+    leaning = np.einsum("kbcd,kbdi->kbci", bands.normals, jacobian)
+    scores = np.einsum("kbci,kbc->ki", jacobian, residual)
+    normal = np.einsum("kbci,kbcj->kij", jacobian, leaning)
+    # Some bands hold too few corners for three axes.
+    best = np.linalg.pinv(bands.normals, rcond=1e-6, hermitian=True)
+    energy = np.einsum("kbc,kbcd,kbd->k", residual, best, residual)
+    power = np.einsum("kbc,kbcd,kbd->k", moved, bands.normals, moved)
+    return scores, normal, energy, power
