@@ -7,26 +7,25 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
+from avfuse.simulation.canvas import Canvas, Placed, at, ellipse, wander
 from avfuse.simulation.sampling import Sound, rms
 from avfuse.simulation.sounds import ambience, impacts, music, speech
+from avfuse.simulation.striking import PAUSES, STRIKERS, Striker, striker
 from avfuse.stream import Block, Recording, Stream
 
 Happening = Literal["blow", "flash", "talk", "nothing"]
 Float = NDArray[np.float64]
-Canvas = NDArray[np.uint8]
-Draw = Callable[[Canvas, float], None]  # onto the canvas, as it is at this time
-Placed = tuple[Draw, float]  # and how far down the picture it is, 0 to 1
 _SOUND_RATE = 16000.0
-_SHIFT = 4  # OpenCV draws on sixteenths of a pixel
+_BLUR = 0.004  # seconds: of an exposure, so often is drawn what moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +51,7 @@ def film_with_sound(
     distractors: bool = True,
     jitter: float = 0.0,
     voice: Sound | None = None,
+    struck: Striker | None = None,
     size: tuple[int, int] = (320, 180),
 ) -> FilmWithSound:
     """Somebody hits things, lights flash, or somebody talks, and is heard.
@@ -61,6 +61,7 @@ def film_with_sound(
     distractors: other things move, one of them as what matters does but unheard; the camera shakes; a background of
     murmur or music, 6-20 dB below.
     voice: (n,) samples at 16 kHz of who talks; a synthetic talker otherwise.
+    struck: with what blows are struck; None draws it.
     "nothing": only the distractors, and the sound of a talker or of blows that nobody sees.
     """
     rng = np.random.default_rng(rng)
@@ -77,8 +78,9 @@ def film_with_sound(
         lights = [(float(t), float(t + lasting), float(for_scene.uniform(40.0, 110.0))) for t in events]
         sound = _clicks(length, events + lead, for_sound)
     elif happening == "blow":
-        events = _spread(duration, for_scene, 0.6, 2.8)
-        draws.append(_Hammer(events, for_scene, size).placed())
+        kind = struck or STRIKERS[int(for_scene.integers(len(STRIKERS)))]
+        events = _spread(duration, for_scene, *PAUSES[kind])
+        draws.append(striker(kind, events, for_scene, size))
         sound = impacts(length, _SOUND_RATE, for_sound, times=events + lead)
     else:
         if voice is None or happening == "nothing":
@@ -91,8 +93,8 @@ def film_with_sound(
             draws.append(_Face(envelope, for_scene, size).placed())
     shake = np.zeros((1, 2))
     if distractors:
-        draws = [*_others(duration, for_others, size, happening), *draws]
-        shake = _wander(duration, for_others, 2.0 * for_others.random(), 2)
+        draws = [*_others(duration, for_others, size, happening, struck), *draws]
+        shake = wander(duration, for_others, 2.0 * for_others.random(), 2)
         behind = (ambience if for_others.random() < 0.5 else music)(length, _SOUND_RATE, for_others)
         level = rms(sound) / rms(behind) * 10.0 ** (-for_others.uniform(6.0, 20.0) / 20.0)
         sound = np.asarray(sound + behind * level, np.float32)
@@ -126,73 +128,6 @@ def _clicks(duration: float, times: Float, rng: np.random.Generator) -> Sound:
     return np.asarray(out[: round(duration * _SOUND_RATE)], np.float32)
 
 
-def _wander(duration: float, rng: np.random.Generator, size: float, count: int, pace: float = 2.0) -> Float:
-    """(100 a second, count): smooth, of standard deviation `size`, turning about `pace` times a second."""
-    from scipy.ndimage import gaussian_filter1d
-
-    made = gaussian_filter1d(rng.normal(size=(int(duration * 100) + 200, count)), 16.0 / pace, axis=0)
-    return np.asarray(size * made / max(float(made.std()), 1e-9))
-
-
-def _at(track: Float, time: float) -> Float:
-    """The row of a track of 100 a second at `time`, between its rows."""
-    place = min(max(time * 100.0, 0.0), len(track) - 1.001) if len(track) > 1 else 0.0
-    low = int(place)
-    part = place - low
-    return np.asarray(track[low] * (1 - part) + track[min(low + 1, len(track) - 1)] * part)
-
-
-def _fixed(*values: float) -> Any:
-    return tuple(round(v * 2**_SHIFT) for v in values)
-
-
-def _ellipse(
-    canvas: Canvas, centre: tuple[float, float], axes: tuple[float, float], grey: float, angle: float = 0
-) -> None:
-    import cv2
-
-    radii = _fixed(max(axes[0], 0.1), max(axes[1], 0.1))
-    cv2.ellipse(canvas, _fixed(*centre), radii, angle, 0, 360, round(grey), -1, cv2.LINE_AA, _SHIFT)
-
-
-class _Hammer:
-    """Something that falls onto a surface, stops there or rebounds, and is lifted again; the surface jolts never."""
-
-    def __init__(self, hits: Float, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        self.hits = hits
-        self.fall = rng.uniform(0.12, 0.3)  # seconds it takes
-        self.rebound = rng.uniform(0.0, 0.5)  # share of its velocity
-        self.height = rng.uniform(0.15, 0.35) * size[1]
-        self.place = rng.uniform(0.2, 0.8) * size[0], rng.uniform(0.55, 0.85) * size[1]
-        self.radius = rng.uniform(0.03, 0.07) * size[0]
-        self.grey = rng.choice([40.0, 190.0, 230.0])
-        self.down = self.place[1] / size[1]
-
-    def placed(self) -> Placed:
-        return self.draw, self.down
-
-    def lifted(self, time: float) -> float:
-        """0 on the surface, 1 at the top."""
-        k = int(np.searchsorted(self.hits, time, side="right"))
-        until = self.hits[k] - time if k < len(self.hits) else np.inf
-        since = time - self.hits[k - 1] if k else np.inf
-        speed = 2.0 / self.fall
-        falling = max(0.0, 1.0 - (1.0 - until / self.fall) ** 2) if until < self.fall else 1.0
-        # It rebounds against gravity, then is lifted with a swing.
-        up = self.rebound * speed * since - since**2 / self.fall**2 if since < 10.0 else 1.0
-        swung = 0.5 - 0.5 * np.cos(np.pi * min(max(since - 0.05, 0.0) / 0.4, 1.0))
-        return float(min(falling, max(up, swung, 0.0)))
-
-    def draw(self, canvas: Canvas, time: float) -> None:
-        x, y = self.place
-        at = (x, y - self.radius - self.height * self.lifted(time))
-        _ellipse(canvas, (x, y + 0.4 * self.radius), (2.0 * self.radius, 0.4 * self.radius), 75.0)
-        _ellipse(canvas, at, (self.radius, 0.8 * self.radius), self.grey)
-        _ellipse(
-            canvas, (at[0] - 0.3 * self.radius, at[1] - 0.2 * self.radius), (0.3 * self.radius,) * 2, 0.6 * self.grey
-        )
-
-
 class _Face:
     """A head that sways, blinks, and opens its mouth with what it says, 20 ms (1 sigma) before or after.
 
@@ -210,10 +145,10 @@ class _Face:
         lead = rng.normal(0.0, 0.02)
         loud = np.interp(np.arange(count) / 100 + lead, np.arange(count) / 100, loud)
         share = rng.uniform(0.45, 0.8)
-        own = _wander(count / 100, rng, 1.0, 1, pace=4.0)[:count, 0]
+        own = wander(count / 100, rng, 1.0, 1, pace=4.0)[:count, 0]
         mixed = share * loud / loud.std() + np.sqrt(1 - share**2) * own
         self.opening = np.clip(0.35 + 0.3 * mixed, 0.02, 1.2)[:, None]
-        self.sway = _wander(count / 100, rng, rng.uniform(0.5, 3.0), 2, pace=0.7)
+        self.sway = wander(count / 100, rng, rng.uniform(0.5, 3.0), 2, pace=0.7)
         self.radius = rng.uniform(0.1, 0.24) * size[1]
         self.place = rng.uniform(0.25, 0.75) * size[0], rng.uniform(0.35, 0.6) * size[1]
         self.grey = rng.uniform(110.0, 200.0)
@@ -225,25 +160,27 @@ class _Face:
 
     def draw(self, canvas: Canvas, time: float) -> None:
         r = self.radius
-        dx, dy = _at(self.sway, time)
+        dx, dy = at(self.sway, time)
         x, y = self.place[0] + dx, self.place[1] + dy
-        opening = float(_at(self.opening, time)[0])
-        _ellipse(canvas, (x, y + 2.3 * r), (1.6 * r, 1.1 * r), 0.5 * self.grey)
-        _ellipse(canvas, (x, y), (0.75 * r, r + 0.08 * r * opening), self.grey)
+        opening = float(at(self.opening, time)[0])
+        ellipse(canvas, (x, y + 2.3 * r), (1.6 * r, 1.1 * r), 0.5 * self.grey)
+        ellipse(canvas, (x, y), (0.75 * r, r + 0.08 * r * opening), self.grey)
         shut = np.min(np.abs(self.blinks - time)) < 0.08
         for side in (-1, 1):
-            _ellipse(canvas, (x + side * 0.3 * r, y - 0.25 * r), (0.13 * r, 0.02 * r if shut else 0.07 * r), 45.0)
-        _ellipse(
+            ellipse(canvas, (x + side * 0.3 * r, y - 0.25 * r), (0.13 * r, 0.02 * r if shut else 0.07 * r), 45.0)
+        ellipse(
             canvas, (x, y + 0.48 * r), (0.3 * r - 0.06 * r * opening, 0.05 * r + 0.2 * r * opening), 0.62 * self.grey
         )
-        _ellipse(canvas, (x, y + 0.48 * r), (0.24 * r - 0.06 * r * opening, 0.16 * r * opening), 40.0)
+        ellipse(canvas, (x, y + 0.48 * r), (0.24 * r - 0.06 * r * opening, 0.16 * r * opening), 40.0)
 
 
-def _others(duration: float, rng: np.random.Generator, size: tuple[int, int], happening: Happening) -> list[Placed]:
+def _others(
+    duration: float, rng: np.random.Generator, size: tuple[int, int], happening: Happening, struck: Striker | None
+) -> list[Placed]:
     """What moves and is not heard: people who pass, and a decoy that does what matters at other times."""
     found: list[Placed] = []
     for _ in range(int(rng.integers(1, 4))):
-        track = _wander(duration, rng, 0.25 * size[0], 2, pace=rng.uniform(0.15, 0.6)) + 0.5 * np.array(size)
+        track = wander(duration, rng, 0.25 * size[0], 2, pace=rng.uniform(0.15, 0.6)) + 0.5 * np.array(size)
         radius, grey = rng.uniform(0.04, 0.1) * size[1], rng.uniform(50.0, 200.0)
         tilt = rng.uniform(0.5, 2.0)
 
@@ -255,15 +192,16 @@ def _others(duration: float, rng: np.random.Generator, size: tuple[int, int], ha
             grey: float = grey,
             tilt: float = tilt,
         ) -> None:
-            at = _at(track, time)
-            _ellipse(canvas, (float(at[0]), float(at[1])), (radius, radius * tilt), grey)
+            x, y = at(track, time)
+            ellipse(canvas, (float(x), float(y)), (radius, radius * tilt), grey)
 
         found.append((draw, 0.5))
     if rng.random() < 0.6:
         if happening == "talk" or rng.random() < 0.5:
             found.append(_Face(speech(duration + 1.0, _SOUND_RATE, rng), rng, size).placed())
         else:
-            found.append(_Hammer(_spread(duration, rng, 0.6, 2.8), rng, size).placed())
+            kind = struck or STRIKERS[int(rng.integers(len(STRIKERS)))]
+            found.append(striker(kind, _spread(duration, rng, *PAUSES[kind]), rng, size))
     return found
 
 
@@ -297,10 +235,8 @@ class _Film:
         import cv2
 
         time = float(self.times[index])
-        image = self._backdrop.copy()
-        for draw, down in self.draws:
-            draw(image, time + (down - 0.5) * self.readout)
-        dx, dy = _at(self.shake, time)
+        image = self._seen(time)
+        dx, dy = at(self.shake, time)
         if dx or dy:
             move = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
             image = np.asarray(cv2.warpAffine(image, move, self.size, borderMode=cv2.BORDER_REFLECT), np.uint8)
@@ -309,6 +245,17 @@ class _Film:
         if lit.any():
             noise = noise + np.round(lit).astype(np.int16)[:, None]
         return np.asarray(np.clip(image.astype(np.int16) + noise, 0, 255), np.uint8)
+
+    def _seen(self, time: float) -> Canvas:
+        """What moves, blurred by the exposure."""
+        count = int(np.ceil(self.exposure / _BLUR))
+        total = np.zeros(self._backdrop.shape, np.uint16)
+        for k in range(count):
+            image = self._backdrop.copy()
+            for draw, down in self.draws:
+                draw(image, time + ((k + 0.5) / count - 0.5) * self.exposure + (down - 0.5) * self.readout)
+            total += image
+        return np.asarray((total + count // 2) // count, np.uint8)
 
     def lit(self, time: float) -> Float:
         """(height,) brightness steps that flashes add to each row of the frame at `time`."""

@@ -24,6 +24,7 @@ from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Stream
 from avfuse.temporal.calibration import PRIOR_DRIFT
+from avfuse.temporal.contacts import time_contacts
 from avfuse.temporal.correspondence import GRID_RATE, Correspondence, correspond, onto_grid, whitened
 from avfuse.temporal.flashes import time_flashes
 
@@ -36,7 +37,12 @@ _SUREST = 0.997  # recordings are not all like those that this was fitted to
 _EVENTS = 4  # flashes or blows that must be seen and heard: fewer meet by chance
 # Seconds by which mouths lead or follow their sound: four GRID talkers and one more lie within 60 ms, 0 in the mean.
 _MOUTH_STD = 0.025
-_BLOW_STD, _BOUNCE_STD = 0.01, 0.02  # seconds that stopping takes, that optical flow misjudges
+_BLOW_STD, _BOUNCE_STD = 0.02, 0.03  # seconds by which the middle of what stops, or turns, is beside the blow
+# Seconds that contact takes, in which it is heard first, and by which time stamps are off; share of a frame.
+_CONTACT_STD, _FRAME_STD = 0.003, 0.1
+_CLEAR = 0.008  # seconds; a kink that is told no better than this is none
+# Seconds from the first row to the last that sensors take, typically: telephones 10-25, large cameras 0-15.
+_READOUT, _READOUT_STD = 0.015, 0.008
 _SPARSE = 1.2  # skewness of an envelope that is of blows and not of speech
 _SUPPORT, _SPREAD = 4.0, 3.5  # of times that must take part: in standard deviations of their scatter, and their number
 _COINCIDENCE = 4.0  # standard deviations by which more must be seen and heard together than at other lags
@@ -304,7 +310,25 @@ def _blow(
     floor = math.hypot(_BLOW_STD if kind == "blow" else _BOUNCE_STD, 0.25 * picture.period)
     # Neighbourhoods that disagree: something is seen to leave one and not to stop there.
     std = math.sqrt(std**2 + floor**2 + (0.5 * (other - offset)) ** 2)
+    if confidence >= _ACCEPT:
+        heard = _strong(sound)
+        if drift is not None:
+            heard = heard - drift[0] * (heard - offset - drift[2])
+        contacts = time_contacts(picture, heard, offset, _lit(picture))
+        if contacts is not None and contacts.std < _CLEAR:
+            below = contacts.down - 0.5  # rows there are read after the time stamp
+            offset, events = contacts.offset - below * _READOUT, contacts.events
+            stds = (contacts.std, _CONTACT_STD, _FRAME_STD * picture.period, below * _READOUT_STD)
+            std = math.sqrt(sum(s**2 for s in stds))
     return Finding(kind, found, confidence, offset, std, events, (together,), drift)
+
+
+def _strong(sound: SoundFeatures) -> Float:
+    """(k,) times of the onsets that count."""
+    onsets = sound.onsets
+    if not len(onsets.times):
+        return onsets.times
+    return onsets.times[onsets.strengths > 0.3 * np.percentile(onsets.strengths, 95)]
 
 
 def _matched(
@@ -313,10 +337,8 @@ def _matched(
     """(times, heard, weights): for each strong onset, the centre of what was seen within `reach` of it."""
     values = np.maximum(strength - np.percentile(strength, 75), 0.0).astype(np.float64)
     level = np.percentile(values[values > 0], 95) if np.any(values > 0) else 0.0
-    onsets = sound.onsets
-    strong = onsets.strengths > 0.3 * np.percentile(onsets.strengths, 95) if len(onsets.times) else np.zeros(0, bool)
     times, heard, weights = [], [], []
-    for onset in onsets.times[strong]:
+    for onset in _strong(sound):
         first, last = np.searchsorted(picture.times, [onset - offset - reach, onset - offset + reach])
         part = values[first:last]
         if len(part) and part.max() > 0.25 * level:
@@ -330,8 +352,7 @@ def _coincidence(
     sound: SoundFeatures, picture: PictureFeatures, strength: NDArray[np.floating], offset: float, reach: float
 ) -> float:
     """How much more is seen at the onsets than at as many other lags, in standard deviations of that."""
-    onsets = sound.onsets
-    strong = onsets.times[onsets.strengths > 0.3 * np.percentile(onsets.strengths, 95)] - offset
+    strong = _strong(sound) - offset
     values = np.maximum(strength - np.percentile(strength, 75), 0.0).astype(np.float64)
     values = np.minimum(values / max(float(np.percentile(values[values > 0], 95)), 1e-12), 1.0)
     # (n,) most that is seen within reach of each frame, so that an onset needs to be looked up only.
