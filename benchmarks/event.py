@@ -103,20 +103,20 @@ def run_events(options: Options, goals: Goals) -> Table:
     minutes = 4.0 if options.quick else 30.0
     rows = []
     for k, (name, event_of, more) in enumerate(
-        (("side by side (3 cm), in the open", side_by_side, ()),
+        (("side by side (3 cm), in the open", side_by_side, ("--spacing", "0.03")),
          ("in a room of 6 x 8 m, four talkers", in_a_room, ("--spacing", "10")))
     ):  # fmt: skip
         folder = options.out / f"event-{k}"
         shutil.rmtree(folder, ignore_errors=True)
         event = event_of(minutes, np.random.default_rng([options.seed, k]))
-        files = event.write(folder, suffixes={d: ".m4a" for d in list(event.devices)[::3]})
+        files = event.write(folder, suffixes=dict.fromkeys(list(event.devices)[::3], ".mp4"))
         ran, found = align_files(list(files.values()), folder / "alignment.json", *more)
         if found is None:
             raise SystemExit(f"avfuse align: exit {ran.code}: {ran.stderr.strip()[-300:]}")
         aligned, worst, inside, ends = judged(event, found)
         rows.append((" ".join([name, *more]), f"{aligned} of {DEVICES - 1}", milliseconds(worst),
                      f"{inside} of {ends}", f"{ran.seconds:.0f}", f"{ran.peak_mb:.0f}"))  # fmt: skip
-        if not more:
+        if k == 0:
             goals.add("twelve devices within 3 cm: every clock within 1 ms at both ends", f"{milliseconds(worst)} ms",
                       aligned == DEVICES - 1 and worst <= 1e-3)  # fmt: skip
             continue
