@@ -20,6 +20,7 @@ import soundfile
 from avfuse.io import read
 from avfuse.io.transcripts import Interval, read_tiers, read_transcript
 from avfuse.stream import Stream
+from avfuse.temporal.spelling import written_words
 from avfuse.transcript import Emissions
 from benchmarks.options import SHARED
 
@@ -181,6 +182,75 @@ def sentences(rng: np.random.Generator, rounds: int) -> Iterator[Said]:
                 made = by_flite(text, voice, float(rng.choice([0.8, 1.0, 1.25])))
                 if made is not None:
                     yield Said(with_noise(made[0], made[1], rng.uniform(10, 40), rng), text, made[2])
+
+
+HOW = ("right", "words replaced", "words missing", "words too many", "a sentence missing", "a sentence too many")
+
+
+def passage(rng: np.random.Generator, how: str) -> Said:
+    """Two to four sentences by one voice, in noise at -30 to -5 dB, and a text that is wrong as `how` (of HOW) says.
+
+    times: NaN for words of the text that are not said.
+    """
+    voice, slower, at = str(rng.choice(VOICES)), float(rng.choice([0.8, 1.0, 1.25])), 0.0
+    count, parts, said, rate = int(rng.integers(2, 5)), [], [], 16000.0
+    for k in rng.permutation(len(SENTENCES)):
+        made = by_flite(SENTENCES[k], voice, slower)
+        if made is not None and len(said) <= count:
+            said.append([(word, *times) for word, times in zip(written_words(SENTENCES[k]), made[2] + at, strict=True)])
+            if len(said) <= count:
+                rate = made[1]
+                parts += [made[0], np.zeros(round(float(rng.uniform(0.1, 0.6)) * rate))]
+                at = sum(map(len, parts)) / rate
+    words = _spoilt(said[:count], said[count], how, rng)
+    sound = with_noise(np.concatenate(parts), rate, float(rng.uniform(5, 30)), rng)
+    return Said(sound, " ".join(word for word, *_ in words), np.array([times for _, *times in words]))
+
+
+def spelled(rng: np.random.Generator, how: str) -> tuple[Emissions, Said]:
+    """Letters as a model of connectionist temporal classification might hear three sentences, some of them wrong."""
+    strength, wrong, frames = float(rng.choice([3.0, 5.0, 8.0])), float(rng.choice([0.0, 0.05, 0.15])), []
+    said = []
+    for k in rng.permutation(len(SENTENCES))[:4]:
+        said.append([])
+        for word in written_words(SENTENCES[k]):
+            kept = frames if len(said) < 4 else []
+            kept += [0] * int(rng.integers(2, 10)) + [1]
+            first, tempo = len(kept), np.exp(0.3 * rng.standard_normal())
+            for letter in filter(_LETTERS.__contains__, word.lower()):
+                heard = _LETTERS.index(letter) if rng.random() > wrong else int(rng.integers(2, len(_LETTERS)))
+                kept += [heard] + [0] * max(1, round(tempo * rng.integers(1, 4)))
+            said[-1].append((word, first / 50, len(kept) / 50))
+    logits = rng.standard_normal((len(frames), len(_LETTERS)))
+    logits[np.arange(len(frames)), frames] += strength
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    words = _spoilt(said[:3], said[3], how, rng)
+    heard_as = Emissions(logits, _LETTERS, 50.0, blank="-", separator="|")
+    silence = Stream.from_samples(np.zeros(round(len(frames) / 50 * 16000), np.float32), rate=16000.0)
+    return heard_as, Said(silence, " ".join(word for word, *_ in words), np.array([times for _, *times in words]))
+
+
+_LETTERS = ("-", "|", *"abcdefghijklmnopqrstuvwxyz'")
+_Timed = tuple[str, float, float]
+
+
+def _spoilt(said: list[list[_Timed]], other: list[_Timed], how: str, rng: np.random.Generator) -> list[_Timed]:
+    """Words of the text, with NaN for times where they are not said."""
+    unsaid = [(word, np.nan, np.nan) for word, *_ in other]
+    words = [word for sentence in said for word in sentence]
+    some = sorted(rng.choice(len(words), max(1, len(words) // 10), replace=False).tolist(), reverse=True)
+    if how == "a sentence missing":
+        return [word for sentence in said[:-2] + said[-1:] for word in sentence]
+    if how == "a sentence too many":
+        return [*said[0], *unsaid, *(word for sentence in said[1:] for word in sentence)]
+    for k in some:
+        if how == "words missing":
+            del words[k]
+        elif how == "words replaced":
+            words[k] = unsaid[int(rng.integers(len(unsaid)))]
+        elif how == "words too many":
+            words.insert(k, unsaid[int(rng.integers(len(unsaid)))])
+    return words
 
 
 def lecture(minutes: float, rng: np.random.Generator) -> Said:

@@ -90,6 +90,17 @@ def test_another_text_is_refused_and_a_wrong_word_is_doubted():
     assert sure[4] < 0.7
 
 
+@pytest.mark.parametrize("unsaid", ["at", "or", "his", "zebra"])
+def test_a_word_that_is_not_said_is_doubted(unsaid):
+    for seed in range(5):
+        heard, _ = spelled(TEXT, np.random.default_rng(seed))
+        words = TEXT.split()
+        words.insert(6, unsaid)
+        sure = [word.confidence for word in estimate_transcript(None, " ".join(words), emissions=heard).words]
+        assert sure[6] < 0.75
+        assert np.mean([p for k, p in enumerate(sure) if k != 6]) > 0.85
+
+
 def test_text_that_cannot_fit_into_the_time_is_refused():
     heard, _ = spelled("one two", np.random.default_rng(5))
     found = estimate_transcript(None, 30 * TEXT, emissions=heard)

@@ -34,7 +34,7 @@ _AT_ONCE = 3e7  # cells: sound frames times reference frames that are compared w
 _WINDOW, _OVERLAP = 40, 4  # words of a section, and beside it
 _BESIDE = 0.1  # seconds around a section
 _SECTION = 60.0  # seconds of emissions over which shuffled texts are compared
-_AROUND = 0.15  # seconds beside a word that tell of it too
+_NEAR, _FAR = 0.15, 0.5  # seconds beside a word that tell of it too
 _DOUBTFUL = 0.5
 _QUIETEST = 3.0  # dB between loud and quiet frames
 
@@ -99,9 +99,7 @@ def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: 
         return Transcript("degenerate", (), None, few, (by,), duration)
     way = "emissions" if by == "emissions" else "speech"
     confidence = speech_confidence.of_text(way, len(words), evidence.fitness, evidence.deviations)
-    spread = evidence.word_spread if len(readings) > 1 else None
-    each = evidence.deviations / np.sqrt(evidence.sections)
-    sure = speech_confidence.of_words(way, len(words), evidence.word_fitness, spread, each)
+    sure = speech_confidence.of_words(way, len(words), evidence.signs)
     if confidence < speech_confidence.ACCEPT:
         poor = (
             f"the text fits the sound hardly better than the same words in another order "
@@ -126,13 +124,11 @@ def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: 
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
-    """times: `(words, 2)` seconds. word_fitness, word_spread: `(words,)`, the second in seconds. fitness: of the text.
-    deviations: by how many standard deviations of shuffled texts it is better than these. sections: how many of a
-    reading could be shuffled."""
+    """times: `(words, 2)` seconds. signs: of the words. fitness: of the text. deviations: by how many standard
+    deviations of shuffled texts it is better than these. sections: how many of a reading could be shuffled."""
 
     times: F64
-    word_fitness: F64
-    word_spread: F64
+    signs: speech_confidence.Signs
     fitness: float
     deviations: float
     sections: int
@@ -149,13 +145,17 @@ def _evidence(words: list[str], readings: Sequence[_Reading]) -> _Evidence:
         at = times[k, 1]
     spread = np.zeros(len(words))
     spread[~silent] = np.nanstd(each[:, ~silent], axis=0).max(axis=1)
-    fitness = np.mean([reading.fitness(times) for reading in readings], axis=0)
-    fitness[silent] = -np.inf
+    signs = np.median([reading.signs(times, mine) for reading, mine in zip(readings, each, strict=True)], axis=0)
+    signs[:, silent] = -np.inf
     gained = float(np.mean([reading.gained.sum() for reading in readings]))
     possible = float(np.mean([reading.possible.sum() for reading in readings]))
     deviations = [r.gained.sum() / max(float(np.sqrt(np.square(r.spreads).sum())), 1e-9) for r in readings]
     sections = max(sum(s > 0 for s in reading.spreads) for reading in readings)
-    return _Evidence(times, fitness, spread, gained / max(possible, 1e-9), float(np.median(deviations)), sections)
+    deviation = float(np.median(deviations))
+    near, far, own, length = signs
+    each = deviation / np.sqrt(max(sections, 1))
+    told = speech_confidence.Signs(near, far, own, length, spread if len(readings) > 1 else None, each)
+    return _Evidence(times, told, gained / max(possible, 1e-9), deviation, sections)
 
 
 def _phones(readings: Sequence[_Reading], times: F64) -> list[list[Phone]]:
@@ -199,14 +199,15 @@ def _median(sets: Sequence[F64]) -> F64:
 class _Reading:
     """The text as one acoustic model or one voice hears it.
 
-    starts, ends: `(units,)` seconds, NaN for what was left out. words: `(units,)` -1 for what belongs to none. labels:
-    names of the units, None where they have none. gained, possible: `(frames,)` as in `Fit`, from `start` on at `rate`
-    Hz. spreads: of every section.
+    starts, ends: `(units,)` seconds, NaN for what was left out. words: `(units,)` -1 for what belongs to none.
+    sizes: `(units,)` frames of the reference, or tokens. labels: names of the units, None where they have none.
+    gained, possible: `(frames,)` as in `Fit`, from `start` on at `rate` Hz. spreads: of every section.
     """
 
     starts: F64
     ends: F64
     words: I64
+    sizes: I64
     labels: tuple[str, ...] | None
     gained: F64
     possible: F64
@@ -222,10 +223,19 @@ class _Reading:
             times[w] = np.fmin(times[w, 0], self.starts[k]), np.fmax(times[w, 1], self.ends[k])
         return times
 
-    def fitness(self, times: F64) -> F64:
-        """What was gained of what was possible, in and a little around every word: `(words,)`."""
+    def signs(self, times: F64, mine: F64) -> F64:
+        """`(4, words)`: fitness around the times of every word, near and far, that of its own times here, and the
+        logarithm of how much longer it is than its reference, beside the other words."""
+        fits = [self._fitness(times, _NEAR), self._fitness(times, _FAR), self._fitness(mine, 0.0)]
+        lengths = np.nan_to_num(mine[:, 1] - mine[:, 0]) * self.rate
+        sizes = np.bincount(self.words[self.words >= 0], self.sizes[self.words >= 0], len(times))
+        ratios = np.log(np.maximum(np.round(lengths), 0.5) / np.maximum(sizes, 1))
+        return np.stack([*fits, ratios - np.median(ratios)])
+
+    def _fitness(self, times: F64, around: float) -> F64:
+        """What was gained of what was possible, `around` seconds before every word to as much after it: `(words,)`."""
         sums = [np.append(0.0, np.cumsum(x)) for x in (self.gained, self.possible)]
-        low, high = (times + np.array([-_AROUND, _AROUND]) - self.start).T * self.rate
+        low, high = (times + np.array([-around, around]) - self.start).T * self.rate
         low, high = (np.clip(np.round(np.nan_to_num(x)), 0, len(self.gained)).astype(np.int64) for x in (low, high))
         gained, possible = (s[high] - s[low] for s in sums)
         return np.asarray(gained / np.maximum(possible, 1e-9))
@@ -265,7 +275,8 @@ def _by_emissions(words: list[str], emissions: Emissions, spelling: Spelling | N
     starts, ends = (emissions.start + frames / emissions.rate for frames in (first, last + 1))
     labels = tuple(emissions.tokens[c] for c in columns)
     rate, start = emissions.rate, emissions.start
-    return [_Reading(starts, ends, owners, labels, gained, possible, tuple(spreads), rate, start)]
+    sizes = np.ones(len(owners), np.int64)
+    return [_Reading(starts, ends, owners, sizes, labels, gained, possible, tuple(spreads), rate, start)]
 
 
 def _sections(first: I64, frames: int, size: int) -> Iterator[tuple[int, int, int, int]]:
@@ -357,8 +368,9 @@ def _read(heard: Cepstra, spoken: Spoken, windows: Sequence[_Window]) -> _Readin
         ends[mine[said]] = (low + found.last[inside][said] + 0.5) / FRAME_RATE
         gained[low:high], possible[low:high] = found.gained, found.possible
         spreads.append(found.spread)
+    sizes = np.bincount(spoken.units, minlength=count)
     return _Reading(
-        heard.start + starts, heard.start + ends, spoken.words, spoken.labels, gained, possible, tuple(spreads),
+        heard.start + starts, heard.start + ends, spoken.words, sizes, spoken.labels, gained, possible, tuple(spreads),
         float(FRAME_RATE), heard.start - 0.5 / FRAME_RATE,
     )  # fmt: skip
 
