@@ -1,4 +1,4 @@
-"""Reading files of sensors: time and memory beside pyarrow and pyxdf, in turns in one run."""
+"""Reading files of sensors and walking through all blocks: time and memory beside pyarrow and pyxdf, in turns."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def benchmark(options: Options) -> bool:
     seconds = 120 if options.quick else 7200
     repeats = options.pick(3, 5)
     rows: list[list[str]] = []
-    values = seconds * RATE * CHANNELS * 8 / 2**20
+    values = seconds * RATE * CHANNELS * 8 / 1e6
     for path in make_tables(folder, seconds, options.seed):
         found, ratio, peak = _row(path, _in_turns(("pyarrow", "avfuse"), path, repeats))
         rows += found

@@ -145,6 +145,18 @@ def test_texts_of_other_talkers_are_refused(shared: Path):
 
 
 @needs_espeak
+def test_a_word_that_is_not_said_is_doubted_without_a_model(shared: Path):
+    for seed in range(3):
+        said = speech.digits(np.random.default_rng(seed), 12)
+        words = said.text.split()
+        words.insert(5, "banana,")
+        sure = [word.confidence for word in estimate_transcript(said.sound, " ".join(words)).words]
+        assert sure[5] < 0.75
+        assert min(sure) == min(sure[4:7]) < 0.5  # it, or a neighbour that gave its sound to it
+        assert np.mean([p for k, p in enumerate(sure) if abs(k - 5) > 2]) > 0.8
+
+
+@needs_espeak
 def test_a_long_recording_is_read_in_sections(shared: Path, monkeypatch: pytest.MonkeyPatch):
     said = speech.digits(np.random.default_rng(3), 30)
     whole = estimate_transcript(said.sound, said.text)

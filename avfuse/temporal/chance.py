@@ -22,7 +22,13 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Scores = NDArray[np.floating]
 
-SHUFFLES = 16
+_SHUFFLES = 64  # of all sections together
+_FEWEST, _MOST = 4, 16  # of each
+
+
+def shuffles_for(sections: int) -> int:
+    """How many shuffled texts each section is compared with: many sections tell of chance together."""
+    return max(_FEWEST, min(_MOST, -(-_SHUFFLES // sections)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +83,8 @@ class Fit:
     spread: float
 
 
-def fit(scores: Scores, units: Units, rng: np.random.Generator) -> Fit:
-    """The best path, beside those of shuffled texts. Raises WeakAlignmentError where no path is possible."""
+def fit(scores: Scores, units: Units, rng: np.random.Generator, shuffles: int = _MOST) -> Fit:
+    """The best path, beside those of `shuffles` shuffled texts. Raises WeakAlignmentError where no path is possible."""
     chain = units.chain()
     path, _ = chain_path(scores, chain)
     frames = np.arange(len(path))
@@ -91,7 +97,7 @@ def fit(scores: Scores, units: Units, rng: np.random.Generator) -> Fit:
     free = scores.max(axis=1).astype(np.float64)
     others = []
     kinds = {int(c[0]) for c, word in zip(units.columns, units.words, strict=True) if word >= 0}
-    for _ in range(SHUFFLES if len(kinds) > 1 and len(units.words) > 2 else 0):
+    for _ in range(shuffles if len(kinds) > 1 and len(units.words) > 2 else 0):
         other = units.shuffled(rng).chain()
         try:
             way, _ = chain_path(scores, other)

@@ -29,10 +29,11 @@ _TEXTS = {
 }
 _WORDS = {
     ("speech", False): (-3.98, 1.74, 0.0, 0.0, 0.0, 0.0, 1.33, -0.70),
-    ("speech", True): (-6.54, 2.73, 0.0, 0.0, 0.0, 0.0, 3.02, -0.72),
+    ("speech", True): (-1.33, 0.87, 2.17, 1.23, 3.72, -4.01, 0.0, -0.84),
     ("emissions", False): (1.04, 1.56, 0.66, 2.23, 1.40, -1.66, -0.45, 0.0),
     ("emissions", True): (0.05, 1.72, 1.63, 0.88, 1.80, -2.64, 0.17, 0.0),
 }
+_HALF = 25.0, 0.53  # slope, and the mean of words at which it is as likely as not
 _SHORTEST = -4.0  # of a word for which nothing is said
 _ONE_VOICE = 0.02  # seconds that stand for a spread that one voice cannot tell
 # Deviations below which a text is taken for chance, whatever else: shuffled words deviate like a normal variable, and
@@ -52,6 +53,11 @@ def of_text(way: str, words: int, fitness: float, deviations: float) -> float:
     constant, of_fitness, of_deviations = _TEXTS[way, many]
     sure = _logistic(constant + of_fitness * fitness + of_deviations * np.log1p(deviations))
     return min(float(sure), _HIGHEST)
+
+
+def of_half(words: F64) -> float:
+    """The most that a text may state, by what its words state: where half of them are doubtful, so is it."""
+    return float(_logistic(_HALF[0] * (words.mean() - _HALF[1])))
 
 
 @dataclass(frozen=True, eq=False)

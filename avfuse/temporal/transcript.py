@@ -21,7 +21,7 @@ from avfuse.errors import StreamError, WeakAlignmentError
 from avfuse.features.cepstra import FRAME_RATE, Cepstra, mel_cepstra
 from avfuse.stream import Stream
 from avfuse.temporal import speech_confidence
-from avfuse.temporal.chance import Fit, Units, fit
+from avfuse.temporal.chance import Fit, Units, fit, shuffles_for
 from avfuse.temporal.reference_speech import Spoken, coarse_words, shared_band, spoken_by_espeak, spoken_by_person
 from avfuse.temporal.spelling import Spelling, forms_of, tokens_of, written_words
 from avfuse.temporal.viterbi import PAUSE, chain_path
@@ -119,6 +119,7 @@ def _decided(words: list[str], readings: Sequence[_Reading], by: str, duration: 
         Word(word, float(start), float(end), float(p), tuple(parts))
         for word, (start, end), p, parts in zip(words, evidence.times, sure, phones, strict=True)
     )
+    confidence = min(confidence, speech_confidence.of_half(sure))
     return Transcript("aligned", found, confidence, why, (by,), duration)
 
 
@@ -267,9 +268,11 @@ def _by_emissions(words: list[str], emissions: Emissions, spelling: Spelling | N
     first[of[::-1]] = said[::-1]
     rng = np.random.default_rng(0)
     gained, possible, spreads = np.zeros(len(scores)), np.zeros(len(scores)), []
-    for i, j, a, b in _sections(first, len(scores), round(_SECTION * emissions.rate)):
+    sections = list(_sections(first, len(scores), round(_SECTION * emissions.rate)))
+    shuffles = shuffles_for(len(sections))
+    for i, j, a, b in sections:
         part = Units(units.columns[i:j], owners[i:j], units.pause, units.ctc)
-        beside = fit(np.asarray(scores[a:b], np.float64), part, rng)
+        beside = fit(np.asarray(scores[a:b], np.float64), part, rng, shuffles)
         gained[a:b], possible[a:b] = beside.gained, beside.possible
         spreads.append(beside.spread)
     starts, ends = (emissions.start + frames / emissions.rate for frames in (first, last + 1))
@@ -349,11 +352,13 @@ def _read(heard: Cepstra, spoken: Spoken, windows: Sequence[_Window]) -> _Readin
     starts, ends = np.full(count, np.nan), np.full(count, np.nan)
     gained, possible, spreads = np.zeros(len(heard.frames)), np.zeros(len(heard.frames)), []
 
+    shuffles = shuffles_for(len(windows))
+
     def fitted(window: _Window) -> tuple[Spoken, Fit | None]:
         (first, _), (a, b), (low, high) = window
         part = spoken.part(a, b)
         rng = np.random.default_rng(first)
-        return part, fit(*part.sheet(heard, low, high), rng) if len(part.frames) else None
+        return part, fit(*part.sheet(heard, low, high), rng, shuffles) if len(part.frames) else None
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         fits = list(pool.map(fitted, windows))

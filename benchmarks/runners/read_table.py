@@ -1,4 +1,7 @@
-"""Read one file once and say how long that took, imports left out: `pyarrow`, `pyxdf` or `avfuse` FILE."""
+"""Read one file once and say how long that took, imports left out: `pyarrow`, `pyxdf` or `avfuse` FILE.
+
+avfuse also walks through all blocks, as estimators do.
+"""
 
 import json
 import sys
@@ -30,6 +33,8 @@ else:
         import_module(f"avfuse.io.sensors.{module}")
     began = time.perf_counter()
     recording = avfuse.read(path)
+    samples = sum(len(times) for stream in recording.streams for times, _ in stream.blocks(10.0))
+    assert samples == sum(len(stream.times) for stream in recording.streams)
     if path.endswith(".xdf"):
         start = recording.start / 1e9
         told = {s.facts["stream_name"]: [s.times[0] + start, s.times[-1] + start] for s in recording.streams}
