@@ -216,6 +216,35 @@ def test_xdf_is_on_the_clock_that_pyxdf_finds(tmp_path):
     assert recording["text"].times == pytest.approx([0.1, 7.0], abs=1e-3)
 
 
+def late(kind: str, own: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """How late stamps are: by a jitter as large as the sampling interval, in chunks of one stamp, in lasting spells."""
+    count = own.size
+    if kind == "chunks":
+        return np.maximum.reduceat(own, np.arange(0, count, 32))[np.arange(count) // 32] - own
+    if kind == "spells":
+        spells = np.zeros(count)
+        for first in [*rng.integers(0, count, 4), count - 10]:
+            spells[first : first + int(rng.integers(5, 30))] += 0.3
+        return spells
+    return rng.normal(0, 0.8 / rate, count) if kind == "normal" else rng.exponential(1 / rate, count)
+
+
+@pytest.mark.parametrize("kind", ["normal", "exponential", "chunks", "spells"])
+@pytest.mark.parametrize("rate", [4, 50, 500])
+def test_stamps_that_come_late_agree_with_pyxdf(tmp_path, kind, rate):
+    pyxdf = pytest.importorskip("pyxdf")
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        own = 5000 + np.arange(60 * rate + 300) / (rate * 1.001)
+        stamps, rows = own + late(kind, own, rate, rng), rng.standard_normal((own.size, 2))
+        offsets = [(t, 100 + 50e-6 * t) for t in own[:: 5 * rate]]
+        stream = lab()[0] | {"times": stamps, "rows": rows, "nominal_srate": rate, "offsets": offsets}
+        xdf(tmp_path / "a.xdf", [stream])
+        recording = read(tmp_path / "a.xdf")
+        theirs = pyxdf.load_xdf(str(tmp_path / "a.xdf"))[0][0]["time_stamps"]
+        np.testing.assert_allclose(recording["other"].times + recording.start / 1e9, theirs, atol=1e-3)
+
+
 def test_samples_that_an_xdf_lost_leave_a_gap_and_late_packets_none(tmp_path):
     pytest.importorskip("pyxdf")
     keep = np.r_[0:800, 860:2000]

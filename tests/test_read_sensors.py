@@ -396,6 +396,15 @@ def test_a_counter_that_is_full_goes_on(tmp_path):
     assert "as a 32-bit counter does" in odd(recording)
 
 
+@pytest.mark.parametrize("back", [2, 3])
+def test_a_clock_that_falls_by_less_than_a_counter_holds_is_set_back(back):
+    stamps = np.arange(600, dtype=np.int64) * 250_000_000
+    stamps[300:] -= back * 1_000_000_000 + 120_000_000
+    found = in_order("a", stamps, 1)
+    assert "clock reset" in found.odd[0]
+    np.testing.assert_array_equal(found.stamps, np.arange(600) * 250_000_000)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 3), min_size=40, max_size=40))
 def test_rows_that_come_late_are_sorted(lateness):

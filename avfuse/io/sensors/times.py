@@ -31,7 +31,8 @@ _COARSEST = 0.02  # share of rows that must have a time of their own
 _LONG_STEP = 2.5  # median steps that are called a gap
 _MOST_RESETS = 20
 _REGULAR = 0.8  # share of joints that must be regular for rows to be called out of order and no more
-_WRAP = 2**32  # ticks of the counters of microcontrollers
+_LONG_OVERLAP, _DENSER = 8, 1.5  # rows after a fall, and how much denser than before they are where two runs overlap
+_WRAP, _WRAPPED = 2**32, 0.9  # ticks of the counters of microcontrollers, and the least share of them that is a wrap
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,7 @@ def in_order(path: str, stamps: Stamps, tick: int, name: str = "time") -> Ordere
     if falls.size == 0:
         return Ordered(None, stamps)
     order = np.argsort(stamps, kind="stable")
-    if _merely_shuffled(stamps, order, steps):
+    if _merely_shuffled(stamps, order, steps) and not _overlaps(stamps, order, falls):
         what = f"{falls.size} of {len(stamps)} rows are earlier than the row before them; sorted by their stamps"
         return Ordered(order, stamps[order], [what])
     if falls.size > max(1, min(_MOST_RESETS, len(stamps) // 10)):
@@ -379,7 +380,7 @@ def in_order(path: str, stamps: Stamps, tick: int, name: str = "time") -> Ordere
     for k in falls:
         jump = int(steps[k])
         after = jump + _WRAP * tick
-        if 0 < after <= 100 * step:
+        if 0 < after <= 100 * step and -jump > _WRAPPED * _WRAP * tick:
             shifted[k + 1 :] += _WRAP * tick
             odd.append(f"{name} starts again at row {k + 2} as a 32-bit counter does when it is full; counted on")
             continue
@@ -424,6 +425,23 @@ def _merely_shuffled(stamps: Stamps, order: NDArray[np.int64], steps: Stamps) ->
     inside = float(np.percentile(rising, 10)) if rising.size >= 0.5 * steps.size else step
     regular = float(np.mean((joints == 0) | ((joints > 0.2 * step) & (joints < _LONG_STEP * step))))
     return regular >= _REGULAR and 0.6 * inside <= step
+
+
+def _overlaps(stamps: Stamps, order: NDArray[np.int64], falls: NDArray[np.int64]) -> bool:
+    """Whether, after one of few falls, rows lie between those before it, twice as dense as these: a clock that was set
+    back. Rows that merely came late fill a hole. Rows of one stamp tell nothing of density."""
+    if falls.size > _MOST_RESETS:
+        return False
+    ordered = stamps[order]
+    for k in falls:
+        low, high = stamps[k + 1], stamps[: k + 1].max()
+        first, end = np.searchsorted(ordered, (low, high), side="left")
+        inside = np.unique(ordered[first:end]).size
+        since = max(2 * low - high, ordered[0])
+        beside = np.unique(ordered[np.searchsorted(ordered, since) : first]).size
+        if min(inside, 2 * beside) >= _LONG_OVERLAP and inside * (low - since) > _DENSER * beside * (high - low):
+            return True
+    return False
 
 
 def sampling_odd(times: NDArray[np.float64], *, events: bool = False) -> tuple[list[str], dict[str, Any]]:

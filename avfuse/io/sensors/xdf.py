@@ -28,7 +28,10 @@ from avfuse.stream import Recording
 
 _TAGS = {1, 2, 3, 4, 5, 6}
 _LOST = 0.5  # share of a long step that must last, for samples to be lost and not merely late
-_WINDOW = 0.5  # seconds before and after it that tell
+_WINDOW, _SAMPLES = 2.0, (100, 1000)  # seconds before and after it that tell, and samples at least and at most
+_ENOUGH = 50  # samples on either side
+_LEAST = 0.75  # sampling intervals that must be lost
+_SURE = 4.0  # standard deviations of the medians of the jitter
 _MOST_JITTER = 0.5  # sampling intervals of it that are told
 _RATE = 0.01  # share by which the rate may miss the nominal one
 
@@ -111,13 +114,18 @@ def _evened(times: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64
     caught up is a packet that came late.
     """
     count = np.arange(times.size)
-    residual = times - count / rate
+    residual = times - count * _interval(times, rate)
     steps = np.diff(residual)
-    window = int(np.clip(_WINDOW * rate, 3, 500))
+    scatter = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / np.sqrt(2)
+    window = int(np.clip(_WINDOW * rate, *_SAMPLES))
     breaks = [0]
     for k in np.flatnonzero(np.abs(steps) > 1.5 / rate):
         before, after = residual[max(breaks[-1], k + 1 - window) : k + 1], residual[k + 1 : k + 1 + window]
-        if abs(np.median(after) - np.median(before)) > _LOST * abs(steps[k]):
+        shift = abs(float(np.median(after) - np.median(before)))
+        by_chance = _SURE * scatter * np.sqrt(np.pi / 2 * (1 / before.size + 1 / after.size))
+        # Beside an end of the line packets that came late look like samples that were lost, unless these are many.
+        least = _LEAST / rate if min(before.size, after.size) >= _ENOUGH else max(1.0, 500 / rate)
+        if shift > max(_LOST * abs(steps[k]), least, by_chance):
             breaks.append(int(k) + 1)
     breaks.append(times.size)
     evened = times.copy()
@@ -127,6 +135,13 @@ def _evened(times: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64
             part = times[first:last]
             evened[first:last] = part.mean() + index * float(index @ (part - part.mean())) / float(index @ index)
     return evened, float(np.std(evened - times))
+
+
+def _interval(times: NDArray[np.float64], rate: float) -> float:
+    """Seconds a sample: the median over stretches of ten seconds, which few losses and late packets do not move."""
+    apart = min(max(round(10 * rate), 100), times.size - 1)
+    found = float(np.median(times[apart:] - times[:-apart])) / apart
+    return found if abs(found * rate - 1) < _RATE else 1 / rate
 
 
 def _ordered(
