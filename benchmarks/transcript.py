@@ -234,7 +234,7 @@ def _of_wrong_texts(options: Options, goals: Goals) -> list[Table]:
         rows, every = [], []
         for number, how in enumerate(speech.HOW):
             answered, found = 0, []
-            count = options.pick(3, 40)
+            count = options.pick(3, 20)
             for k in range(count):
                 rng = np.random.default_rng([options.seed, number, k])
                 heard, said = speech.spelled(rng, how) if way == "emissions" else (None, speech.passage(rng, how))
