@@ -9,6 +9,7 @@ events     `simulate`: an event with any number of sources and devices, and its 
 media      recordings to files
 pairs      two devices under the conditions of a benchmark; pairs that share nothing
 motions    two sensors on one body
+views      one happening filmed by two cameras
 demo       two cameras and a recorder
 """
 
@@ -21,6 +22,7 @@ from avfuse.simulation.motions import MotionPair, simulate_motions
 from avfuse.simulation.pairs import UNRELATED, JinglePair, Pair, jingle_pair, simulate_pair, unrelated_pair
 from avfuse.simulation.pictures import Camera, Scene
 from avfuse.simulation.rooms import SPEED_OF_SOUND, Decay, Response, Room
+from avfuse.simulation.views import TwoViews, two_views
 
 __all__ = [
     "SPEED_OF_SOUND",
@@ -37,6 +39,7 @@ __all__ = [
     "Scene",
     "SimulatedEvent",
     "SoundSource",
+    "TwoViews",
     "demo_event",
     "dropping_clock",
     "film_with_sound",
@@ -44,6 +47,7 @@ __all__ = [
     "simulate",
     "simulate_motions",
     "simulate_pair",
+    "two_views",
     "unrelated_pair",
     "wandering_clock",
     "write_media",

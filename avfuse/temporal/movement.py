@@ -21,6 +21,7 @@ from avfuse.stream import Recording, Stream
 from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical
 from avfuse.temporal.motion import Samples, compare_motions, estimate_motion, swapped
 from avfuse.temporal.picture import compare_sound_picture
+from avfuse.temporal.scenes import compare_pictures
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
 _MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
@@ -108,6 +109,8 @@ def compare_streams(reference: Stream, moving: Stream, *, max_offset: float | No
     if "picture" not in kinds and not comparable_kinds(*kinds) and set(kinds) <= set(NUMBERS):
         return estimate_canonical(reference, moving, max_offset=max_offset)
     found = estimate_motion(reference, moving, max_offset=max_offset).clock
+    if kinds == ("picture", "picture") and found.status != "aligned":
+        return compare_pictures(picture_features(reference), picture_features(moving), max_offset=max_offset)
     return replace(found, evidence=("picture" if "picture" in kinds else "motion",))
 
 
@@ -140,9 +143,15 @@ def compare_movements(
         last = found or last
     # A camera that heard nothing, and a recording that heard what it saw.
     if moving.silent and moving.shown is not None and reference.heard is not None:
-        return compare_sound_picture(reference.heard, moving.shown, max_offset=max_offset)
-    if reference.silent and reference.shown is not None and moving.heard is not None:
-        return swapped(compare_sound_picture(moving.heard, reference.shown, max_offset=max_offset))
+        last = compare_sound_picture(reference.heard, moving.shown, max_offset=max_offset)
+    elif reference.silent and reference.shown is not None and moving.heard is not None:
+        last = swapped(compare_sound_picture(moving.heard, reference.shown, max_offset=max_offset))
+    if last is not None and last.status == "aligned":
+        return last
+    # Two cameras that look at one scene from different places.
+    if (reference.silent or moving.silent) and reference.shown is not None and moving.shown is not None:
+        found = compare_pictures(reference.shown, moving.shown, max_offset=max_offset)
+        return found if found.status == "aligned" else last or found
     return last
 
 
