@@ -47,7 +47,7 @@ _COMPONENTS, _SMALLEST = 6, 1e-3  # of each stream, and the least share of the f
 _MEMORY = 512  # samples over which what is left of it is looked at
 _MAX_DRIFT = 400e-6
 _LINES, _NEAR = 8, 4.0  # lines that are weighed; periods of the highest frequency within which they are flanks
-_EFFORT = 32_000.0  # periods of the highest frequency in both, in the mean, that are searched
+_EFFORT = 25_000.0  # periods of the highest frequency in both, in the mean, that are searched
 # Nats of surprise beyond what the best of so many lags reaches by chance, and times what the best other line, or the
 # best one backwards, reaches.
 _BEYOND, _DISTINCT = 12.0, 1.7
@@ -288,21 +288,24 @@ def surprises(x: Track, y: Track, high: float) -> tuple[Blocks, int]:
     for a, b in pairwise(cuts):
         size = int(b - a)
 
-        def lagged(left: NDArray[np.complex128], right: F64, size: int = size) -> F64:
-            product = fft.irfft(left * np.conj(fft.rfft(right, n)), n)
+        def lagged(left: NDArray[np.complex128], right: NDArray[np.complex128], size: int = size) -> F64:
+            product = fft.irfft(left * right, n)
             return np.concatenate([product[n - size + 1 :], product[: x.size]])
 
-        overlap = lagged(there, y.valid[a:b].astype(np.float64))
+        def part(values: F64, a: int = a, b: int = b) -> NDArray[np.complex128]:
+            return np.asarray(np.conj(fft.rfft(values[..., a:b], n)))
+
+        overlap = lagged(there, part(y.valid.astype(np.float64)))
         usable = overlap >= _OVERLAP * x.rate / (2 * high)
+        parts, parts_squared = part(y.values), part(y.values**2)
         total = np.zeros(len(overlap))
         for i in range(p):
             for j in range(q):
-                part = y.values[j, a:b]
-                spread = lagged(squares[i], part**2)
-                total += lagged(bins[i], part) ** 2 / (memory[i, j] * np.maximum(spread, 1e-9 * x.size))
+                spread = memory[i, j] * np.maximum(lagged(squares[i], parts_squared[j]), 1e-9 * x.size)
+                total += lagged(bins[i], parts[j]) ** 2 / spread
         # No more than so many independent moments were seen, whatever the number of channels.
-        products = lagged(energy, powers[a:b])
-        moments = products**2 / np.maximum(lagged(energy_squared, powers[a:b] ** 2), 1e-9 * x.size) / memory.mean()
+        most = lagged(energy, part(powers)) ** 2
+        moments = most / np.maximum(lagged(energy_squared, part(powers**2)), 1e-9 * x.size) / memory.mean()
         score = np.zeros(len(overlap), np.float32)
         if usable.any():
             # Whatever is still wrong with the variances shows at most lags.
