@@ -27,7 +27,7 @@ from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.channels import channels
 from avfuse.stream import Stream
-from avfuse.temporal.coupling import Coupling, coherence, couple, weighted
+from avfuse.temporal.coupling import Coupling, coherence, couple, effective_count, weighted
 from avfuse.temporal.covariation import Blocks, Line, lines
 from avfuse.temporal.motion import Samples, swapped
 from avfuse.temporal.tracks import Track, octave_mean, samples_of, shaped, track_of, windows_of
@@ -52,6 +52,7 @@ _EFFORT = 25_000.0  # periods of the highest frequency in both, in the mean, tha
 # best one backwards, reaches.
 _BEYOND, _DISTINCT = 12.0, 1.7
 _SOFT_BEYOND, _SOFT_DISTINCT = 0.6, 0.04
+_MOMENT, _WITNESSES, _SOFT_WITNESSES = 5.0, 6.0, 0.25  # periods of a moment; so many of them must bear witness
 _ACCEPT, _SUREST = 0.98, 0.998
 _PAIRS, _TOLD = 3, 12.0  # canonical pairs that are settled by, at most; n r^2 that they need beyond chance
 _TURNS, _UNIT = 3, 6.0  # of settling, in units of time in which what goes together is so many "Hz" broad
@@ -63,7 +64,8 @@ _INEXACT, _WIDER = (
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What one band shows. lines: best first, with the nats of surprise of each; backwards: of the best one there."""
+    """What one band shows. lines: best first, with the nats of surprise of each; backwards: of the best one there;
+    witnesses: of the best line."""
 
     x: Track
     y: Track
@@ -73,6 +75,7 @@ class _Found:
     nats: Sequence[float]
     backwards: float
     chance: float
+    witnesses: float
 
     @property
     def rival(self) -> float:
@@ -100,7 +103,8 @@ class _Found:
     @property
     def probability(self) -> float:
         beyond = _logistic((self.nats[0] - self.chance - _BEYOND) / _SOFT_BEYOND)
-        return beyond * _logistic(math.log(max(self.distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT) * _SUREST
+        told = _logistic((self.witnesses - _WITNESSES) / _SOFT_WITNESSES)
+        return beyond * told * _logistic(math.log(max(self.distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT) * _SUREST
 
 
 def estimate_canonical(reference: Stream, moving: Stream, *, max_offset: float | None = None) -> ClockEstimate:
@@ -183,7 +187,7 @@ def _search_band(x: Samples, y: Samples, high: float, max_offset: float | None) 
     chance = math.log(max(tried, 2) * _BANDS)
     return _Found(
         one, two, low, high, [line for line, _ in ahead], [nats for _, nats in ahead],
-        max((nats for _, nats in behind), default=0.0), chance,
+        max((nats for _, nats in behind), default=0.0), chance, witnesses(one, two, ahead[0][0], high),
     )  # fmt: skip
 
 
@@ -333,6 +337,7 @@ def _answer(found: _Found | None) -> ClockEstimate:
         return ClockEstimate("no_match", message="no two stretches overlap that are long enough to be compared")
     seen: dict[str, object] = {
         "nats": found.nats[0], "rival": found.rival, "chance": found.chance, "highest": found.high,
+        "witnesses": found.witnesses,
     }  # fmt: skip
     settled = settle(found) if found.probability >= _ACCEPT else None
     if settled is None:
@@ -395,11 +400,26 @@ def _scaled(found: Coupling, scale: float) -> Coupling:
     return replace(found, lag=found.lag * scale, centre=found.centre * scale, cov=units @ found.cov @ units)
 
 
-def _canonical(x: Track, y: Track, line: Line) -> tuple[Track, Track]:
-    """The combinations of channels of each that go together most along a line (Hotelling 1936)."""
+def _places(x: Track, y: Track, line: Line) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Samples of x at which those of y fall along a line, and whether both are there."""
     at = (y.times + line.lag + line.drift * (y.times - line.centre) - x.start) * x.rate
     place = np.clip(np.round(at).astype(np.int64), 0, x.size - 1)
-    both = y.valid & x.valid[place] & (np.abs(at - place) < 1)
+    return place, y.valid & x.valid[place] & (np.abs(at - place) < 1)
+
+
+def witnesses(x: Track, y: Track, line: Line, high: float) -> float:
+    """How many moments of some periods bear witness to a line, all alike; one jolt that both had is one."""
+    one, two = _canonical(_compressed(x), _compressed(y), line)
+    place, both = _places(x, y, line)
+    products = (one.values[:, place] * two.values).sum(axis=0) * both
+    length = max(1, int(_MOMENT / high * y.rate))
+    parts = products[: len(products) // length * length].reshape(-1, length).sum(axis=1)
+    return effective_count(parts)
+
+
+def _canonical(x: Track, y: Track, line: Line) -> tuple[Track, Track]:
+    """The combinations of channels of each that go together most along a line (Hotelling 1936)."""
+    place, both = _places(x, y, line)
     one, two = x.values[:, place[both]], y.values[:, both]
     # Channels are white over all of each stream, and by a ridge, here.
     count = max(int(both.sum()), 1)
