@@ -56,10 +56,9 @@ _MOMENT, _WITNESSES, _SOFT_WITNESSES = 5.0, 6.0, 0.25  # periods of a moment; so
 _ACCEPT, _SUREST = 0.98, 0.998
 _PAIRS, _TOLD = 3, 12.0  # canonical pairs that are settled by, at most; n r^2 that they need beyond chance
 _TURNS, _UNIT = 3, 6.0  # of settling, in units of time in which what goes together is so many "Hz" broad
-_INEXACT, _WIDER = (
-    5e-3,
-    1.25,
-)  # periods of the highest frequency that grids and filters are good to; times the stated std
+_INEXACT = 5e-3  # periods of the highest frequency that grids and filters are good to
+_WIDER = 1.25  # times the std that scores tell: what goes together was chosen by how it does
+_OF_NOTE = 1.5  # standard deviations of a phase at frequency 0 that is no chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -474,4 +473,4 @@ def _unlike(x: Track, y: Track, found: Coupling) -> float:
     slope = float((weight * (frequencies - middle) * angle).sum() / max(spread, 1e-300))
     left = mean - slope * middle
     sure = math.sqrt(1 / float(weight.sum()) + middle**2 / max(spread, 1e-300))
-    return abs(left) / (2 * math.pi * middle) if abs(left) > 3 * sure else 0.0
+    return abs(left) / (2 * math.pi * middle) if abs(left) > _OF_NOTE * sure else 0.0
