@@ -10,6 +10,7 @@ media      recordings to files
 pairs      two devices under the conditions of a benchmark; pairs that share nothing
 motions    two sensors on one body
 views      one happening filmed by two cameras
+shutters   a camera that turns, its rows read one after the other, and a gyroscope on it
 demo       two cameras and a recorder
 """
 
