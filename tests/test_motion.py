@@ -126,6 +126,23 @@ def test_motion_about_one_axis_tells_the_clock_but_not_the_rotation():
     assert "second axis" in found.rotation.message
 
 
+def test_one_turn_about_one_axis_is_never_sure():
+    """Somebody else's turn may have taken as long."""
+    rng = np.random.default_rng(6)
+    streams = []
+    for start, rate, axis in ((4.0, 200.0, [1.0, 0.0, 0.0]), (6.5, 100.0, [0.6, -0.8, 0.0])):
+        times = np.arange(0, 12, 1 / rate)
+        ramp = np.clip(np.minimum(times - start, start + 0.9 - times) / 0.2, 0, 1)
+        turn = np.outer(0.7 * ramp * ramp * (3 - 2 * ramp), axis)
+        noisy = turn + 0.01 * rng.standard_normal(turn.shape)
+        streams.append(Stream("gyro", "rotation_rate", noisy, times=times))
+    found = estimate_motion(*streams)
+    assert found.clock.offset == pytest.approx(-2.5, abs=0.02)
+    assert found.clock.confidence < 0.95
+    shaken = pair(4, motion="turntable")
+    assert estimate_motion(shaken.reference, shaken.moving).clock.confidence > 0.99
+
+
 def test_stillness_is_told_from_disagreement(hand):
     still = pair(5, motion="still")
     quiet = replace(still.moving, values=0.001 * np.asarray(still.moving.values))

@@ -37,7 +37,7 @@ class Coupling:
 
     cov: `(2, 2)` of (lag, drift), a crystal's prior included. matrix: `(q, p)`. gain: of the rotation in it, or 1.
     rotation_cov: `(3, 3)` rad^2 of the rotation vector on the left of the matrix, where it is a rotation.
-    explained: share of the power of y, over the weights.
+    explained: share of the power of y, over the weights. moments: half seconds that tell the lag, were they alike.
     """
 
     lag: float
@@ -48,6 +48,7 @@ class Coupling:
     gain: float
     rotation_cov: F64 | None
     explained: float
+    moments: float
 
     def on_reference(self, times: F64) -> F64:
         return times + self.lag + self.drift * (times - self.centre)
@@ -149,7 +150,8 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         normal - _second_order(residual * weights[:, None], bent, moved, fitted, away, rotation, normal)
     )
     told = (weights[:, None] * moved**2).sum(axis=1)[: len(t) // batch * batch].reshape(-1, batch).sum(axis=1)
-    free = inverse @ spread @ inverse * small_sample(effective_count(told), normal.shape[0])
+    moments = effective_count(told)
+    free = inverse @ spread @ inverse * small_sample(moments, normal.shape[0])
     # What the data alone say of the clock, then what a crystal may do.
     clock = symmetric_inverse(symmetric_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2]))
     whole = float((weights[:, None] * aim**2).sum())
@@ -162,6 +164,7 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
         gain=gain,
         rotation_cov=free[2:5, 2:5] if rotation else None,
         explained=1 - float((weights[:, None] * residual**2).sum()) / max(whole, 1e-300),
+        moments=moments,
     )
 
 

@@ -57,6 +57,9 @@ _SOFT_STRENGTH, _SOFT_DISTINCT = 0.035, 0.05  # widths of both, as logarithms
 _AXES_TOO = 0.5  # strength that axes must have where magnitudes made the match
 _SIZES_ALONE = 3.3  # strength that magnitudes need by themselves; bodies apart reach 2.6
 _ACCEPT = 0.98
+# Two turns about one axis may take equally long by chance. Of unrelated recordings that hold no more than one or two,
+# one in twelve is aligned; all of those had less than three such moments, and six seconds of steady motion have seven.
+_FEW_MOMENTS, _ONE_TURN = 5.0, 0.92
 _COHERES, _BEYOND, _LEAST_EDGE = 0.3, 1.5, 3.0  # squared coherence, times its highest frequency, Hz
 _WORSE = 1.02  # times the residual
 _AXIS_KNOWN = math.radians(10.0)  # of the standard deviation about the least certain axis
@@ -402,14 +405,16 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
     settled = _settle(x, y, best, relation)
     c = settled.coupling
     jacobian = np.array([[1.0, -c.centre], [0.0, 1.0]])
+    rotation = _rotation_of(c) if relation == "rotation" else None
+    one_turn = rotation is not None and rotation.matrix is None and c.moments < _FEW_MOMENTS
     clock = ClockEstimate(
         "aligned",
         settled.map,
         jacobian @ c.cov @ jacobian.T,
-        found.probability,
-        diagnostics={"middle": c.centre, "strength": found.strength, "explained": c.explained},
+        min(found.probability, _ONE_TURN) if one_turn else found.probability,
+        diagnostics={"middle": c.centre, "strength": found.strength, "explained": c.explained, "moments": c.moments},
     )
-    return MotionEstimate(clock, _rotation_of(c) if relation == "rotation" else None)
+    return MotionEstimate(clock, rotation)
 
 
 def _settle(x: Samples, y: Samples, match: Match, relation: Relation) -> Match:
