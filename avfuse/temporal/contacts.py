@@ -1,10 +1,14 @@
-"""When things that are heard to hit were seen to, finer than frames: by the kink in how the picture goes there.
+"""When things that are heard to hit were seen to, finer than frames: by what stops or turns round, all at one time.
 
 All blows are laid over each other around their sounds. Frames fall on them at other moments each time, so that
-together they show one blow much finer than the frame rate does. What the blows have in common is told from everything
-else that moves by a generalised eigenproblem of covariances, as event-related components are in electroencephalograms
-(de Cheveigne and Parra 2014). On its way to the blow and from it the picture changes smoothly; at the blow itself its
-velocity is lost or turned round, all of it at one time: that time is where two parabolas meet that fit best.
+together they show one blow much finer than the frame rate does; what else moves averages out. Two ways then tell the
+time of contact, and their mean is taken:
+
+    rest    what changes in the time before, twice, less what has changed from before to after: nothing where things
+            pass by, less than nothing where they start, most where they stop or turn round
+    kink    where two parabolas meet that fit best, for all that blows have in common: that is told from everything
+            else by a generalised eigenproblem of covariances, as event-related components are in
+            electroencephalograms (de Cheveigne and Parra 2014)
 """
 
 from __future__ import annotations
@@ -17,17 +21,22 @@ from numpy.typing import NDArray
 
 from avfuse.features.light import PictureFeatures
 
+_REACH = 0.75  # seconds from where it is expected that a contact is looked for: movements around blows take as long
+_BEFORE = 0.03  # seconds before and after a time that are compared, or a frame
+_APART = 0.1  # seconds; closer than this, what stops is one
+_STANDS_OUT = 5.0  # standard deviations of what is found at other times
+_ALIKE = 0.7  # of the strongest: what stops as much at another time may be what is heard as well
+_AROUND = 0.16  # seconds to either side of contact that are looked at finely
 _WIDE, _MIDDLE, _NARROW = 0.12, 0.09, 0.05  # seconds to either side that parabolas must fit
-_FAR = 0.09  # seconds from where it is expected that a kink is looked for
-_NEAR, _STEP = 0.03, 0.001  # seconds, and seconds between times that are tried, once it is known roughly
-_BUMP = 0.01  # seconds: how fine what blows have in common is taken to be
+_NEAR, _STEP = 0.03, 0.001  # seconds to either side that are tried then, and their distance
+_BUMP = 0.01  # seconds: how fine what blows have in common is taken to be, or a third of a frame
 _CELLS, _COMPONENTS = 300, (2, 4, 6)
 _SHRINK = 0.05  # of the covariance of what they do not have in common towards one of equal cells
 _KEPT = np.array([-0.5, -0.25, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5])  # share of velocity that is turned round
-_FOLDS = 10
 _LIKE = 0.3  # of what blows have in common that one must show
-_EVENTS = 8
-_MOST = 600  # blows that are looked at
+_FOLDS = 10
+_EVENTS = 5
+_MOST, _MOST_WIDE = 600, 150  # blows that are looked at, finely and at all
 
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -35,17 +44,17 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Contacts:
-    """offset: seconds, sound minus picture. std: of it, by leaving blows out and by other windows.
+    """offset: seconds, sound minus picture. std: of it, by leaving blows out and by how two ways to tell it differ.
 
-    events: blows that were seen. down: how far down the picture they are seen, 0 to 1. sharpness: how much better the
-    picture is explained by two parabolas that meet than by one, in nepers of its scatter.
+    rivals: offsets at which as much stops or turns round with every blow. events: blows that were seen. down: how far
+    down the picture they are seen, 0 to 1.
     """
 
     offset: float
     std: float
+    rivals: tuple[float, ...]
     events: int
     down: float
-    sharpness: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,10 @@ class _Fold:
     event: Index
     count: int
 
+    def some(self, kept: NDArray[np.bool_]) -> _Fold:
+        present, event = np.unique(self.event[kept], return_inverse=True)
+        return _Fold(self.since[kept], self.frame[kept], np.asarray(event), len(present))
+
     def centred(self, values: Float) -> Float:
         """(n, k) against the mean of their own blow: what only passes by at that time is no matter."""
         number = np.bincount(self.event, minlength=self.count)
@@ -66,39 +79,52 @@ class _Fold:
 
 
 def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen: NDArray[np.bool_]) -> Contacts | None:
-    """The offset of blows heard at `heard` (seconds), from a rough one; None where too few are seen.
+    """The offset of blows heard at `heard` (seconds), from a rough one; None where too few are seen, or none stops.
 
     unseen: (n,) frames that say nothing of movement.
     """
-    wide = max(_WIDE, 3.0 * picture.period)
-    windows = (wide, max(_MIDDLE, 2.6 * picture.period), max(_NARROW, 2.2 * picture.period))
-    if len(heard) > _MOST:
-        heard = heard[np.linspace(0, len(heard) - 1, _MOST).astype(int)]
-    for steps in (np.arange(-_FAR, _FAR + 1e-9, 2 * _STEP), np.arange(-_NEAR, _NEAR + 1e-9, _STEP)):
-        fold = _folded(picture.times, heard - offset, wide, unseen)
-        if fold.count < _EVENTS:
-            return None
-        every = _cells(picture, fold)
-        seen, common = _in_common(every, fold, wide)
-        # What does not go as the others do is another sound, or hidden.
-        going, expected = (np.bincount(fold.event, (part * common).sum(axis=1)) for part in (seen, common))
-        like = going > _LIKE * expected
-        if 2 * np.count_nonzero(like) < fold.count or np.count_nonzero(like) < _EVENTS:
-            return None
-        kept = like[fold.event]
-        fold = _Fold(fold.since[kept], fold.frame[kept], (np.cumsum(like) - 1)[fold.event[kept]], int(like.sum()))
-        seen, every = seen[kept], every[kept]
-        used = windows[:1] if len(steps) > 2 * _NEAR / _STEP + 2 else windows
-        scores = np.stack([_scores(seen, fold, steps, width) for width in used])  # (windows, counts, 1 + folds, steps)
-        lags = _lowest(steps, scores.sum(axis=(0, 1)))
-        offset -= float(lags[0])
-    one = _lowest(steps, scores[:, :, 0].reshape(-1, len(steps)))
-    folds = len(lags) - 1
-    jackknife = (folds - 1) / folds * float(np.sum((lags[1:] - lags[1:].mean()) ** 2))
-    spread = float(np.mean((one - lags[0]) ** 2))
-    down = _place(every, fold, float(lags[0]), windows[1], picture.grid)
-    sharpness = -float(scores[:, :, 0].mean(axis=(0, 1)).min())
-    return Contacts(offset, math.sqrt(jackknife + spread), fold.count, down, sharpness)
+    period = picture.period
+    fold = _folded(picture.times, _some(heard, _MOST_WIDE) - offset, _REACH + _AROUND, unseen)
+    if fold.count < _EVENTS:
+        return None
+    steps = np.arange(-_REACH, _REACH + 1e-9, 0.01)
+    resting = _rests(_cells(picture, fold), fold, steps, period)
+    resting -= np.median(resting)
+    if resting.max() < _STANDS_OUT * 1.48 * float(np.median(np.abs(resting))):
+        return None
+    first = float(steps[np.argmax(resting)])
+    also = (resting >= _ALIKE * resting.max()) & (np.abs(steps - first) > _APART)
+    rivals = [
+        offset - s for k, s in enumerate(steps) if also[k] and resting[k] == resting[max(0, k - 9) : k + 10].max()
+    ]
+    offset -= first
+
+    fold = _folded(picture.times, _some(heard, _MOST) - offset, max(_AROUND, 4.0 * period), unseen)
+    every = _cells(picture, fold)
+    like = _alike(every, fold, period)
+    if 2 * np.count_nonzero(like) < fold.count or np.count_nonzero(like) < _EVENTS:
+        return None
+    fold, every = fold.some(like[fold.event]), every[like[fold.event]]
+    steps = np.arange(-_NEAR, _NEAR + 1e-9, _STEP)
+    rest = float(_lowest(steps, -_rests(every, fold, steps, period)[None])[0])
+    seen, _ = _in_common(every, fold, period)
+    widths = (max(_WIDE, 3.0 * period), max(_MIDDLE, 2.6 * period), max(_NARROW, 2.2 * period))
+    scores = np.stack([_kinks(seen, fold, steps, width) for width in widths])  # (widths, counts, 1 + folds, steps)
+    kinks = _lowest(steps, scores.sum(axis=(0, 1)))
+    each = _lowest(steps, scores[:, :, 0].reshape(-1, len(steps)))
+    folds = len(kinks) - 1
+    variances = (
+        (folds - 1) / folds * float(np.sum((kinks[1:] - kinks[1:].mean()) ** 2)),
+        float(np.mean((each - kinks[0]) ** 2)),
+        0.25 * (rest - float(kinks[0])) ** 2,
+    )
+    lag = 0.5 * (rest + float(kinks[0]))
+    down = _place(every, fold, lag, widths[1], picture.grid)
+    return Contacts(offset - lag, math.sqrt(sum(variances)), tuple(rivals), fold.count, down)
+
+
+def _some(times: Float, most: int) -> Float:
+    return times if len(times) <= most else times[np.linspace(0, len(times) - 1, most).astype(int)]
 
 
 def _folded(times: Float, blows: Float, wide: float, unseen: NDArray[np.bool_]) -> _Fold:
@@ -121,31 +147,58 @@ def _cells(picture: PictureFeatures, fold: _Fold) -> Float:
     return fold.centred(values - np.median(values, axis=1, keepdims=True))
 
 
-def _in_common(every: Float, fold: _Fold, wide: float) -> tuple[Float, Float]:
+def _bumps(since: Float, wide: float, period: float) -> Float:
+    """(n, k) of a smooth basis over `wide` seconds to either side."""
+    width = max(_BUMP, 0.35 * period)
+    centres = np.arange(-wide, wide + width, width)
+    return np.asarray(np.exp(-0.5 * ((since[:, None] - centres) / width) ** 2))
+
+
+def _mean(every: Float, fold: _Fold, period: float) -> tuple[Float, Float, Index]:
+    """(weights, common, most): mean over blows, as weights (k, cells) of bumps and (n, cells); cells that show most."""
+    wide = float(np.abs(fold.since).max())
+    bumps = fold.centred(_bumps(fold.since, wide, period))
+    n, k = bumps.shape
+    weights = np.linalg.solve(bumps.T @ bumps + 1e-2 * n / k * np.eye(k), bumps.T @ every)
+    common = bumps @ weights
+    share = np.sum(common**2, axis=0) / (np.sum((every - common) ** 2, axis=0) + 1e-2 * n)
+    return weights, common, np.argsort(share)[-_CELLS:]
+
+
+def _rests(every: Float, fold: _Fold, steps: Float, period: float) -> Float:
+    """(steps,): how much of the change before each time is lost or undone after it."""
+    wide = float(np.abs(fold.since).max())
+    weights, _, cells = _mean(every, fold, period)
+    aside = max(_BEFORE, period)
+    before, now, after = (_bumps(steps + d, wide, period) @ weights[:, cells] for d in (-aside, 0.0, aside))
+    return np.asarray(2.0 * np.abs(now - before).sum(axis=1) - np.abs(after - before).sum(axis=1))
+
+
+def _alike(every: Float, fold: _Fold, period: float) -> NDArray[np.bool_]:
+    """(count,): blows that go as the others do; the rest are other sounds, or hidden."""
+    seen, common = _in_common(every, fold, period)
+    going, expected = (np.bincount(fold.event, (part * common).sum(axis=1)) for part in (seen, common))
+    return np.asarray(going > _LIKE * expected)
+
+
+def _in_common(every: Float, fold: _Fold, period: float) -> tuple[Float, Float]:
     """(seen, common), each (n, components): the mixtures of cells that blows have most in common, and that of them."""
     from scipy import linalg
 
-    centres = np.linspace(-wide, wide, round(2 * wide / _BUMP) + 1)
-    bumps = fold.centred(np.exp(-0.5 * ((fold.since[:, None] - centres) / _BUMP) ** 2))
-    n, k = bumps.shape
-    common = bumps @ np.linalg.solve(bumps.T @ bumps + 1e-2 * n / k * np.eye(k), bumps.T @ every)
-    own = every - common
-    share = np.sum(common**2, axis=0) / (np.sum(own**2, axis=0) + 1e-2 * n)
-    cells = np.argsort(share)[-_CELLS:]
-    between, within = common[:, cells].T @ common[:, cells] / n, own[:, cells].T @ own[:, cells] / n
+    _, common, cells = _mean(every, fold, period)
+    own, common = every[:, cells] - common[:, cells], common[:, cells]
+    between, within = common.T @ common / len(own), own.T @ own / len(own)
     within += (_SHRINK * np.trace(within) / len(cells) + 1e-2) * np.eye(len(cells))
     most = min(max(_COMPONENTS), len(cells))
     _, mixtures = linalg.eigh(between, within, subset_by_index=[len(cells) - most, len(cells) - 1])
-    mixtures = mixtures[:, ::-1]
-    return every[:, cells] @ mixtures, common[:, cells] @ mixtures
+    return every[:, cells] @ mixtures[:, ::-1], common @ mixtures[:, ::-1]
 
 
-def _scores(seen: Float, fold: _Fold, steps: Float, width: float) -> Float:
+def _kinks(seen: Float, fold: _Fold, steps: Float, width: float) -> Float:
     """(counts, 1 + folds, steps): nepers of scatter a component that two parabolas leave, against one: the first are of
     all blows, the others without a fold of them."""
     inside = np.abs(fold.since) < width
-    present = np.unique(fold.event[inside])
-    fold = _Fold(fold.since[inside], fold.frame[inside], np.searchsorted(present, fold.event[inside]), len(present))
+    fold = fold.some(inside)
     seen = fold.centred(seen[inside])
     group = fold.event % _FOLDS
     folds = [group == k for k in range(min(_FOLDS, fold.count))]

@@ -12,7 +12,7 @@ takes 2.9 ms for a metre and light none: what is found is when the sound was hea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,9 @@ _SUREST = 0.997  # recordings are not all like those that this was fitted to
 _EVENTS = 4  # flashes or blows that must be seen and heard: fewer meet by chance
 # Seconds by which mouths lead or follow their sound: four GRID talkers and one more lie within 60 ms, 0 in the mean.
 _MOUTH_STD = 0.025
-_BLOW_STD, _BOUNCE_STD = 0.02, 0.03  # seconds by which the middle of what stops, or turns, is beside the blow
 # Seconds that contact takes, in which it is heard first, and by which time stamps are off; share of a frame.
 _CONTACT_STD, _FRAME_STD = 0.003, 0.1
-_CLEAR = 0.008  # seconds; a kink that is told no better than this is none
+_MOST_VAGUE = 0.015  # seconds; a contact that is told no better than this is none
 # Seconds from the first row to the last that sensors take, typically: telephones 10-25, large cameras 0-15.
 _READOUT, _READOUT_STD = 0.015, 0.008
 _SPARSE = 1.2  # skewness of an envelope that is of blows and not of speech
@@ -49,6 +48,7 @@ _COINCIDENCE = 4.0  # standard deviations by which more must be seen and heard t
 _LIT = 2.5  # brightness steps from frame to frame by which light comes or goes everywhere
 _MOST_SCATTERED = 0.06  # seconds by which times may differ about the lag of a mouth
 _MOST_DIFFERENT = 0.35  # seconds; kinds of evidence further apart than this contradict each other
+_NEAR = 0.1  # seconds by which fine lags may lie outside those that were asked for
 _STILL = 0.05  # brightness steps; a picture in which less changes from frame to frame shows nothing
 
 Float = NDArray[np.float64]
@@ -90,7 +90,7 @@ def compare_sound_picture(
     if nothing is not None:
         return ClockEstimate("degenerate", message=nothing, evidence=("picture",))
     far = max_offset if max_offset is not None else math.inf
-    findings = [f for f in _findings(sound, picture, -far, far) if f is not None]
+    findings = [f for f in _findings(sound, picture, -far, far) if f is not None and abs(f.offset) <= far + _NEAR]
     seen: dict[str, object] = {"findings": {f.kind: f for f in findings}}
     span = (picture.start, picture.end)
     best = _best(findings)
@@ -143,8 +143,7 @@ def _best(findings: list[Finding]) -> Finding | None:
     """The finest kind of evidence that is sure; else the surest."""
     sure = [f for f in findings if f.confidence >= _ACCEPT]
     if sure:
-        blows = any(f.kind == "blow" and f.std < 0.03 for f in sure)
-        return min((f for f in sure if not (blows and f.kind == "bounce")), key=lambda f: f.std)
+        return min(sure, key=lambda f: f.std)
     return max(findings, key=lambda f: f.confidence, default=None)
 
 
@@ -301,26 +300,27 @@ def _blow(
     # The largest neighbourhood that tells it well: what passes through a small one leaves it before it hits.
     columns = np.flatnonzero(found.weights >= 0.6 * found.weights.max())
     strength = strengths[:, columns[0]].astype(np.float64)
-    offset, std, events, drift = _centre(sound, picture, strength, found.peak)
-    other, *_ = _centre(sound, picture, strengths[:, int(np.argmax(found.weights))].astype(np.float64), found.peak)
+    offset, events, drift = _centre(sound, picture, strength, found.peak)
     if events < _EVENTS:
         return Finding(kind, found, min(confidence, 0.3), offset, 0.04, events)
     together = _coincidence(sound, picture, strength, offset, 0.07)
     confidence = _confidence(found, together - _COINCIDENCE)
-    floor = math.hypot(_BLOW_STD if kind == "blow" else _BOUNCE_STD, 0.25 * picture.period)
-    # Neighbourhoods that disagree: something is seen to leave one and not to stop there.
-    std = math.sqrt(std**2 + floor**2 + (0.5 * (other - offset)) ** 2)
-    if confidence >= _ACCEPT:
-        heard = _strong(sound)
-        if drift is not None:
-            heard = heard - drift[0] * (heard - offset - drift[2])
-        contacts = time_contacts(picture, heard, offset, _lit(picture))
-        if contacts is not None and contacts.std < _CLEAR:
-            below = contacts.down - 0.5  # rows there are read after the time stamp
-            offset, events = contacts.offset - below * _READOUT, contacts.events
-            stds = (contacts.std, _CONTACT_STD, _FRAME_STD * picture.period, below * _READOUT_STD)
-            std = math.sqrt(sum(s**2 for s in stds))
-    return Finding(kind, found, confidence, offset, std, events, (together,), drift)
+    if confidence < _ACCEPT:
+        return Finding(kind, found, confidence, offset, 0.04, events, (together,))
+    heard = _strong(sound)
+    if drift is not None:
+        heard = heard - drift[0] * (heard - offset - drift[2])
+    contacts = time_contacts(picture, heard, offset, _lit(picture))
+    if contacts is None or contacts.std > _MOST_VAGUE:
+        return Finding(kind, found, min(confidence, 0.6), offset, 0.04, events, (together,))
+    below = contacts.down - 0.5  # rows there are read after the time stamp
+    offset = contacts.offset - below * _READOUT
+    stds = (contacts.std, _CONTACT_STD, _FRAME_STD * picture.period, below * _READOUT_STD)
+    if contacts.rivals:
+        # What is lifted as abruptly as it fell stops twice.
+        found, confidence = replace(found, rivals=contacts.rivals), min(confidence, 0.6)
+    std = math.sqrt(sum(s**2 for s in stds))
+    return Finding(kind, found, confidence, offset, std, contacts.events, (together,), drift)
 
 
 def _strong(sound: SoundFeatures) -> Float:
@@ -375,32 +375,25 @@ def _coincidence(
 
 def _centre(
     sound: SoundFeatures, picture: PictureFeatures, strength: Float, offset: float
-) -> tuple[float, float, int, tuple[float, float, float] | None]:
-    """(offset, std, events, drift): of blows against what is seen of them, by a window that narrows around them."""
+) -> tuple[float, int, tuple[float, float, float] | None]:
+    """(offset, events, drift): of blows against what is seen of them, by a window that narrows around them."""
     period = picture.period
-    times, heard, weights = np.zeros(0), np.zeros(0), np.zeros(0)
+    times, apart, weights = np.zeros(0), np.zeros(0), np.zeros(0)
     for reach in (0.14, 0.11, 0.09, 0.08, 0.07, 0.07):
         times, heard, weights = _matched(sound, picture, strength, offset, max(reach, 1.6 * period))
         if not len(times):
-            return offset, 0.04, 0, None
+            return offset, 0, None
         apart = heard - times
         middle = float(np.median(apart))
         weights = weights * np.minimum(1.0, period / np.maximum(np.abs(apart - middle), 1e-6))
         offset = float(weights @ apart / weights.sum())
-    apart = heard - times
-    count = len(apart)
-    if count < 3:
-        return offset, 0.04, count, None
-    scatter = float(np.sqrt(weights**2 @ (apart - offset) ** 2) / weights.sum())
-    drift = None
     at = float(weights @ times / weights.sum())
     spread = float(weights @ (times - at) ** 2)
-    if spread > 0:
-        slope = float(weights @ ((times - at) * (apart - offset)) / spread)
-        slope_std = scatter * weights.sum() / math.sqrt(spread * max(weights.sum(), 1e-9))
-        if slope_std < PRIOR_DRIFT / 3:
-            drift = (slope, slope_std, at)
-    return offset, scatter * math.sqrt(count / (count - 2)), count, drift
+    if len(apart) < 3 or spread <= 0:
+        return offset, len(apart), None
+    slope = float(weights @ ((times - at) * (apart - offset)) / spread)
+    slope_std = float(np.sqrt(weights**2 @ (apart - offset) ** 2)) / math.sqrt(spread * max(weights.sum(), 1e-9))
+    return offset, len(apart), (slope, slope_std, at) if slope_std < PRIOR_DRIFT / 3 else None
 
 
 def _talk(brightness: Single, envelope: Single, lead: float, found: Correspondence | None) -> Finding | None:
