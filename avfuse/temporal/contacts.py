@@ -29,7 +29,8 @@ _ALIKE = 0.7  # of the strongest: what stops as much at another time may be what
 _AROUND = 0.16  # seconds to either side of contact that are looked at finely
 _WIDE, _MIDDLE, _NARROW = 0.12, 0.09, 0.05  # seconds to either side that parabolas must fit
 _NEAR, _STEP = 0.03, 0.001  # seconds to either side that are tried then, and their distance
-_BUMP = 0.01  # seconds: how fine what blows have in common is taken to be, or a third of a frame
+_BUMP, _GAP = 0.01, 0.6  # seconds: how fine what blows have in common is taken to be; share of gaps between frames
+_UNSEEN = 0.35  # standard deviation of a contact, of the gap between frames that it may lie in
 _CELLS, _COMPONENTS = 300, (2, 4, 6)
 _SHRINK = 0.05  # of the covariance of what they do not have in common towards one of equal cells
 _KEPT = np.array([-0.5, -0.25, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5])  # share of velocity that is turned round
@@ -117,6 +118,7 @@ def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen:
         (folds - 1) / folds * float(np.sum((kinks[1:] - kinks[1:].mean()) ** 2)),
         float(np.mean((each - kinks[0]) ** 2)),
         0.25 * (rest - float(kinks[0])) ** 2,
+        (_UNSEEN * _gap(fold.since, period)) ** 2,
     )
     lag = 0.5 * (rest + float(kinks[0]))
     down = _place(every, fold, lag, widths[1], picture.grid)
@@ -147,9 +149,14 @@ def _cells(picture: PictureFeatures, fold: _Fold) -> Float:
     return fold.centred(values - np.median(values, axis=1, keepdims=True))
 
 
-def _bumps(since: Float, wide: float, period: float) -> Float:
+def _gap(since: Float, period: float) -> float:
+    """Most seconds of a blow on which no frame falls: little, unless blows keep time with the frames."""
+    places = np.sort(since % period)
+    return max(float(np.diff(places).max(initial=0.0)), float(places[0] + period - places[-1]))
+
+
+def _bumps(since: Float, wide: float, width: float) -> Float:
     """(n, k) of a smooth basis over `wide` seconds to either side."""
-    width = max(_BUMP, 0.35 * period)
     centres = np.arange(-wide, wide + width, width)
     return np.asarray(np.exp(-0.5 * ((since[:, None] - centres) / width) ** 2))
 
@@ -157,7 +164,7 @@ def _bumps(since: Float, wide: float, period: float) -> Float:
 def _mean(every: Float, fold: _Fold, period: float) -> tuple[Float, Float, Index]:
     """(weights, common, most): mean over blows, as weights (k, cells) of bumps and (n, cells); cells that show most."""
     wide = float(np.abs(fold.since).max())
-    bumps = fold.centred(_bumps(fold.since, wide, period))
+    bumps = fold.centred(_bumps(fold.since, wide, max(_BUMP, _GAP * _gap(fold.since, period))))
     n, k = bumps.shape
     weights = np.linalg.solve(bumps.T @ bumps + 1e-2 * n / k * np.eye(k), bumps.T @ every)
     common = bumps @ weights
@@ -169,8 +176,8 @@ def _rests(every: Float, fold: _Fold, steps: Float, period: float) -> Float:
     """(steps,): how much of the change before each time is lost or undone after it."""
     wide = float(np.abs(fold.since).max())
     weights, _, cells = _mean(every, fold, period)
-    aside = max(_BEFORE, period)
-    before, now, after = (_bumps(steps + d, wide, period) @ weights[:, cells] for d in (-aside, 0.0, aside))
+    aside, fine = max(_BEFORE, period), max(_BUMP, _GAP * _gap(fold.since, period))
+    before, now, after = (_bumps(steps + d, wide, fine) @ weights[:, cells] for d in (-aside, 0.0, aside))
     return np.asarray(2.0 * np.abs(now - before).sum(axis=1) - np.abs(after - before).sum(axis=1))
 
 

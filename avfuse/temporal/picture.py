@@ -39,7 +39,7 @@ _EVENTS = 4  # flashes or blows that must be seen and heard: fewer meet by chanc
 _MOUTH_STD = 0.025
 # Seconds that contact takes, in which it is heard first, and by which time stamps are off; share of a frame.
 _CONTACT_STD, _FRAME_STD = 0.003, 0.1
-_MOST_VAGUE = 0.015  # seconds; a contact that is told no better than this is none
+_MOST_VAGUE = 0.02  # seconds; a contact that is told no better than this is none
 # Seconds from the first row to the last that sensors take, typically: telephones 10-25, large cameras 0-15.
 _READOUT, _READOUT_STD = 0.015, 0.008
 _SPARSE = 1.2  # skewness of an envelope that is of blows and not of speech
