@@ -171,6 +171,12 @@ def test_other_names_and_bytes_are_told(tmp_path: Path):
         writer_of("x.doc")
 
 
+def test_a_text_with_a_nul_is_none(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"Bobby\0 ripped the ledger")
+    with pytest.raises(ReadError, match="character 6 is NUL"):
+        read_text(tmp_path / "a.txt")
+
+
 def test_a_refusal_becomes_json_and_nothing_else(tmp_path: Path):
     refused = Transcript("no_match", message="does not fit")
     assert json.loads(refused.save(tmp_path / "x.json").read_text())["status"] == "no_match"

@@ -74,7 +74,10 @@ def decoded(name: str, data: bytes) -> str:
     """Text as UTF-8, or as UTF-16 where its first bytes say so (Praat writes both)."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
+        if "\0" in text:
+            raise ReadError(f"{name}: is no text: character {text.index(chr(0)) + 1} is NUL; expected a text in UTF-8")
+        return text
     except UnicodeDecodeError as error:
         raise ReadError(f"{name}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
 
