@@ -43,17 +43,28 @@ ctc_path(emissions, tokens)
 print(time.perf_counter() - began, emissions.nbytes / 1e6)
 """
 
+# Made by another process, so that only what is measured counts as memory.
+_MAKE = """
+import numpy as np
+import soundfile
+from benchmarks.speech import lecture
+said = lecture({minutes}, np.random.default_rng(1))
+samples = said.sound.values[0]
+soundfile.write({path!r}, samples / abs(samples).max(), round(said.sound.rate))
+np.savez({path!r} + ".npz", text=said.text, times=said.times)
+"""
+
 _SPOKEN = """
 import time
 import numpy as np
+from avfuse.io import read
 from avfuse.temporal import estimate_transcript
-from benchmarks.speech import lecture
-said = lecture({minutes}, np.random.default_rng(1))
+said = np.load({path!r} + ".npz")
 began = time.perf_counter()
-found = estimate_transcript(said.sound, said.text)
+found = estimate_transcript(read({path!r})["sound"], str(said["text"]))
 taken = time.perf_counter() - began
-errors = np.abs(np.array([(word.start, word.end) for word in found.words]) - said.times)
-print(taken, len(said.times), float(np.median(errors)), float(np.percentile(errors, 95)))
+errors = np.abs(np.array([(word.start, word.end) for word in found.words]) - said["times"])
+print(taken, len(errors), float(np.median(errors)), float(np.percentile(errors, 95)))
 """
 
 
@@ -125,14 +136,16 @@ def _lengths(options: Options, goals: Goals) -> Table:
         goals.add(f"{minutes} min of emissions in less than 1 GB", f"{ran.peak_mb:.0f} MB ({held:.0f} MB emissions)",
                   ran.peak_mb < 1000)  # fmt: skip
     for minutes in ((2,) if options.quick else (10, 60)) if speech.has_flite() else ():
-        ran = run_here([sys.executable, "-c", _SPOKEN.format(minutes=minutes)])
+        path = str(options.out / f"lecture-{minutes}.wav")
+        run_here([sys.executable, "-c", _MAKE.format(minutes=minutes, path=path)])
+        ran = run_here([sys.executable, "-c", _SPOKEN.format(path=path)])
         seconds, words, median, late = map(float, ran.stdout.split())
         rows.append((f"{minutes} min", f"espeak-ng, {words:.0f} words", f"{seconds:.0f}", f"{ran.peak_mb:.0f}",
                      milliseconds(median), milliseconds(late)))  # fmt: skip
-        goals.add(f"{minutes} min of speech in less than 1.5 GB", f"{ran.peak_mb:.0f} MB", ran.peak_mb < 1500)
+        goals.add(f"{minutes} min of speech in less than 1 GB", f"{ran.peak_mb:.0f} MB", ran.peak_mb < 1000)
     return Table(
         "Long recordings", ("length", "by", "seconds", "MB resident", "median, ms", "p95, ms"), rows,
-        "Resident memory includes Python, NumPy, numba, and the emissions or samples themselves.",
+        "Resident memory includes Python, NumPy, numba, and the emissions; recordings are read from WAV files.",
     )  # fmt: skip
 
 
