@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avfuse.errors import ReadError, StreamError, WeakAlignmentError
 from avfuse.io import read
@@ -14,6 +16,7 @@ from avfuse.io.transcripts import read_transcript
 from avfuse.stream import Stream
 from avfuse.temporal import Emissions, Transcript, Word, estimate_transcript
 from avfuse.temporal.reference_speech import _Speech
+from avfuse.temporal.transcript import in_order
 from benchmarks import speech
 
 needs_espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -185,6 +188,27 @@ def test_speech_of_a_long_text_comes_in_pieces_that_touch():
     assert starts == sorted(starts)
     assert speech.phones[-1].end <= at / 16000
     assert {phone.word for phone in speech.phones} == set(range(len(words)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 2**31))
+def test_words_that_sections_put_out_of_order_go_between_their_neighbours(count, seed):
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.uniform(0, count, 2 * count)).reshape(-1, 2)
+    np.testing.assert_array_equal(in_order(times), times)
+    wild = times.copy()
+    wild[rng.integers(count)] += rng.choice([-1, 1]) * 3 * count
+    placed = in_order(wild)
+    assert np.all(np.diff(placed.ravel()) >= 0)
+    # One word that is far off moves no other.
+    assert np.count_nonzero((placed != times).any(axis=1)) <= 1
+    messy = times + rng.normal(0, 0.5, (count, 1))
+    assert np.all(np.diff(in_order(messy).ravel()) >= 0)
+
+
+def test_words_that_overlap_a_little_meet_half_way():
+    placed = in_order(np.array([[0.0, 1.02], [1.0, 2.0], [2.0, 3.0]]))
+    np.testing.assert_allclose(placed, [[0.0, 1.01], [1.01, 2.0], [2.0, 3.0]])
 
 
 def test_silence_holds_no_words():

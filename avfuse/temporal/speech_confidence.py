@@ -35,7 +35,7 @@ _WORDS = {
 }
 _HALF = 25.0, 0.53  # slope, and the mean of words at which it is as likely as not
 _SHORTEST = -4.0  # of a word for which nothing is said
-_ONE_VOICE = 0.02  # seconds that stand for a spread that one voice cannot tell
+ONE_VOICE = 0.02  # seconds that stand for a spread that one voice cannot tell
 # Deviations below which a text is taken for chance, whatever else: shuffled words deviate like a normal variable, and
 # the order of phones in any real word is better than chance by about one.
 _CHANCE = {False: 2.5, True: 3.0}
@@ -68,7 +68,7 @@ class Signs:
         that is not said fits worse than what is around it.
     length: logarithm of its length beside that of its reference (or its number of tokens), less the median of all
         words: a word that is not said is crammed in, and one that is said for another takes the other's length.
-    spread: standard deviation, in seconds, of what several voices say; None where one does.
+    spread: standard deviation, in seconds, of what several voices say; `ONE_VOICE` where one does.
     deviations: one number, as of the text.
     """
 
@@ -76,7 +76,7 @@ class Signs:
     far: F64
     own: F64
     length: F64
-    spread: F64 | None
+    spread: F64
     deviations: float
 
 
@@ -84,9 +84,8 @@ def of_words(way: str, words: int, signs: Signs) -> F64:
     """Probability that both ends are within 0.1 s: `(words,)`."""
     fits = [np.clip(sign, -1, 1) for sign in (signs.near, signs.far, signs.own)]
     length = np.maximum(signs.length, _SHORTEST)
-    apart = np.full(len(length), _ONE_VOICE) if signs.spread is None else signs.spread
     surely = np.full(len(length), np.log1p(max(signs.deviations, 0.0)))
-    every = [*fits, np.minimum(length, 0), np.maximum(length, 0), surely, np.log(apart + 0.005)]
+    every = [*fits, np.minimum(length, 0), np.maximum(length, 0), surely, np.log(signs.spread + 0.005)]
     constant, *weights = _WORDS[way, words >= MANY]
     x = constant + np.sum([w * sign for w, sign in zip(weights, every, strict=True)], axis=0)
     return np.asarray(np.minimum(_logistic(x), _HIGHEST_WORD[way]))

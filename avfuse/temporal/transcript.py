@@ -9,6 +9,7 @@ decide     here, and in speech_confidence.py
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ I64 = NDArray[np.int64]
 _AT_ONCE = 3e7  # cells: sound frames times reference frames that are compared without a coarser pass
 _WINDOW, _OVERLAP = 40, 4  # words of a section, and beside it
 _BESIDE = 0.1  # seconds around a section
+_TOUCHING = 0.05  # seconds that words may overlap
 _SECTION = 60.0  # seconds of emissions over which shuffled texts are compared
 _NEAR, _FAR = 0.15, 0.5  # seconds beside a word that tell of it too
 _DOUBTFUL = 0.5
@@ -144,8 +146,13 @@ def _evidence(words: list[str], readings: Sequence[_Reading]) -> _Evidence:
     for k in range(len(words)):
         times[k] = (at, at) if silent[k] else times[k]
         at = times[k, 1]
-    spread = np.zeros(len(words))
-    spread[~silent] = np.nanstd(each[:, ~silent], axis=0).max(axis=1)
+    placed = in_order(times)
+    spread = np.full(len(words), speech_confidence.ONE_VOICE)
+    if len(readings) > 1:
+        spread[~silent] = np.nanstd(each[:, ~silent], axis=0).max(axis=1)
+    # Sections are placed one by one; what had to move for the order of words is as unsure as it moved.
+    spread = np.maximum(spread, np.abs(placed - times).max(axis=1))
+    times = placed
     signs = np.median([reading.signs(times, mine) for reading, mine in zip(readings, each, strict=True)], axis=0)
     signs[:, silent] = -np.inf
     gained = float(np.mean([reading.gained.sum() for reading in readings]))
@@ -154,9 +161,43 @@ def _evidence(words: list[str], readings: Sequence[_Reading]) -> _Evidence:
     sections = max(sum(s > 0 for s in reading.spreads) for reading in readings)
     deviation = float(np.median(deviations))
     near, far, own, length = signs
-    each = deviation / np.sqrt(max(sections, 1))
-    told = speech_confidence.Signs(near, far, own, length, spread if len(readings) > 1 else None, each)
+    told = speech_confidence.Signs(near, far, own, length, spread, deviation / np.sqrt(max(sections, 1)))
     return _Evidence(times, told, gained / max(possible, 1e-9), deviation, sections)
+
+
+def in_order(times: F64) -> F64:
+    """`(words, 2)` times that never fall. As many words as can be stay where they are; the others, which a section put
+    beyond its neighbours, go between these."""
+    kept = _longest_in_order(times)
+    out = times.copy()
+    flat = out[kept].ravel()
+    late, early = np.maximum.accumulate(flat), np.minimum.accumulate(flat[::-1])[::-1]
+    out[kept] = ((late + early) / 2).reshape(-1, 2)
+    low, high = np.full(len(times), -np.inf), np.full(len(times), np.inf)
+    low[kept], high[kept] = out[kept, 1], out[kept, 0]
+    low, high = np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1]
+    others = np.setdiff1d(np.arange(len(times)), kept)
+    out[others] = np.clip(out[others], low[others, None], high[others, None])
+    return np.asarray(np.maximum.accumulate(out.ravel()).reshape(times.shape))
+
+
+def _longest_in_order(times: F64) -> I64:
+    """Most words of which none begins more than 50 ms before the one before it ends (Fredman 1975)."""
+    ends: list[float] = []  # the earliest end of a chain of each length
+    last: list[int] = []  # and its word
+    before = np.full(len(times), -1)
+    for k, (start, end) in enumerate(times):
+        length = bisect_right(ends, start + _TOUCHING)
+        before[k] = last[length - 1] if length else -1
+        if length == len(ends):
+            ends.append(end)
+            last.append(k)
+        elif end < ends[length]:
+            ends[length], last[length] = end, k
+    chain = [last[-1]]
+    while before[chain[-1]] >= 0:
+        chain.append(int(before[chain[-1]]))
+    return np.array(chain[::-1])
 
 
 def _phones(readings: Sequence[_Reading], times: F64) -> list[list[Phone]]:
