@@ -242,12 +242,11 @@ def _stated(told: np.ndarray, right: np.ndarray) -> list[tuple[str, ...]]:
 
 def _of_wrong_texts(options: Options, goals: Goals) -> list[Table]:
     """Texts that are wrong in part: what is stated of words that are said, and of words that are not."""
-    tables = []
+    tables, count = [], options.pick(3, 20)
     for way in ("emissions", "no model") if speech.has_flite() else ("emissions",):
         rows, every = [], []
         for number, how in enumerate(speech.HOW):
             answered, found = 0, []
-            count = options.pick(3, 20)
             for k in range(count):
                 rng = np.random.default_rng([options.seed, number, k])
                 heard, said = speech.spelled(rng, how) if way == "emissions" else (None, speech.passage(rng, how))
@@ -275,7 +274,7 @@ def _of_wrong_texts(options: Options, goals: Goals) -> list[Table]:
                 f"Texts that are wrong in part, {way}",
                 ("text", "answered", "words", "stated at >= 0.9", "of these within 100 ms", "farther than 250 ms",
                  "not said, of all these"),
-                rows, "A word that replaces another counts as one that is not said.",
+                rows, f"{count} texts of each kind. A word that replaces another counts as one that is not said.",
             ),
             Table(f"Confidence of their words, {way}", _STATED, _stated(told, errors <= 0.1)),
         ]  # fmt: skip
