@@ -30,11 +30,13 @@ _AROUND = 0.16  # seconds to either side of contact that are looked at finely
 _WIDE, _MIDDLE, _NARROW = 0.12, 0.09, 0.05  # seconds to either side that parabolas must fit
 _NEAR, _STEP = 0.03, 0.001  # seconds to either side that are tried then, and their distance
 _BUMP, _GAP = 0.01, 0.6  # seconds: how fine what blows have in common is taken to be; share of gaps between frames
+_REST_STD = 0.0025  # seconds by which rests are beside contacts
 _UNSEEN = 0.35  # standard deviation of a contact, of the gap between frames that it may lie in
 _CELLS, _COMPONENTS = 300, (2, 4, 6)
 _SHRINK = 0.05  # of the covariance of what they do not have in common towards one of equal cells
 _KEPT = np.array([-0.5, -0.25, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5])  # share of velocity that is turned round
 _LIKE = 0.3  # of what blows have in common that one must show
+_SURE = 5.0  # standard deviations by which a cell surely has a kink
 _FOLDS = 10
 _EVENTS = 5
 _MOST, _MOST_WIDE = 600, 150  # blows that are looked at, finely and at all
@@ -107,22 +109,35 @@ def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen:
         return None
     fold, every = fold.some(like[fold.event]), every[like[fold.event]]
     steps = np.arange(-_NEAR, _NEAR + 1e-9, _STEP)
-    rest = float(_lowest(steps, -_rests(every, fold, steps, period)[None])[0])
+    resting = np.stack([_rests(every[m], fold.some(m), steps, period) for m in _folds(fold)])
+    rests = _lowest(steps, -resting)
     seen, _ = _in_common(every, fold, period)
     widths = (max(_WIDE, 3.0 * period), max(_MIDDLE, 2.6 * period), max(_NARROW, 2.2 * period))
     scores = np.stack([_kinks(seen, fold, steps, width) for width in widths])  # (widths, counts, 1 + folds, steps)
     kinks = _lowest(steps, scores.sum(axis=(0, 1)))
+    # Widths disagree where other kinks are near, as where something thin comes to lie on one cell after another.
     each = _lowest(steps, scores[:, :, 0].reshape(-1, len(steps)))
-    folds = len(kinks) - 1
-    variances = (
-        (folds - 1) / folds * float(np.sum((kinks[1:] - kinks[1:].mean()) ** 2)),
-        float(np.mean((each - kinks[0]) ** 2)),
-        0.25 * (rest - float(kinks[0])) ** 2,
-        (_UNSEEN * _gap(fold.since, period)) ** 2,
-    )
-    lag = 0.5 * (rest + float(kinks[0]))
+    unsure = _jackknife(kinks) + float(np.mean((each - kinks[0]) ** 2)), _jackknife(rests) + _REST_STD**2
+    share = unsure[1] / (unsure[0] + unsure[1])
+    lag = float(share * kinks[0] + (1.0 - share) * rests[0])
+    differ = share * (1.0 - share) * float(kinks[0] - rests[0]) ** 2
+    variance = share * unsure[0] + differ + (_UNSEEN * _gap(fold.since, period)) ** 2
     down = _place(every, fold, lag, widths[1], picture.grid)
-    return Contacts(offset - lag, math.sqrt(sum(variances)), tuple(rivals), fold.count, down)
+    if down is None:
+        return None
+    return Contacts(offset - lag, math.sqrt(variance), tuple(rivals), fold.count, down)
+
+
+def _folds(fold: _Fold) -> list[NDArray[np.bool_]]:
+    """Frames of all blows, then those without a tenth of them each."""
+    group = fold.event % _FOLDS
+    return [group >= 0, *(group != k for k in range(min(_FOLDS, fold.count)))]
+
+
+def _jackknife(values: Float) -> float:
+    """Variance of the first of `values`, found from all, by the others, found without a part each."""
+    parts = values[1:]
+    return float((len(parts) - 1) / len(parts) * np.sum((parts - parts.mean()) ** 2))
 
 
 def _some(times: Float, most: int) -> Float:
@@ -207,12 +222,10 @@ def _kinks(seen: Float, fold: _Fold, steps: Float, width: float) -> Float:
     inside = np.abs(fold.since) < width
     fold = fold.some(inside)
     seen = fold.centred(seen[inside])
-    group = fold.event % _FOLDS
-    folds = [group == k for k in range(min(_FOLDS, fold.count))]
+    kept = _folds(fold)
 
     def grams(columns: Float) -> Float:
-        each = np.stack([columns[some].T @ columns[some] for some in folds])
-        return np.asarray(np.concatenate([[each.sum(axis=0)], each.sum(axis=0) - each]))
+        return np.stack([columns[some].T @ columns[some] for some in kept])
 
     def left(gram: Float, gone: int) -> Float:
         """Grams of what the first `gone` columns leave of the others."""
@@ -252,15 +265,13 @@ def _lowest(steps: Float, scores: Float) -> Float:
     return np.asarray(steps[k] + np.clip(aside, -1.0, 1.0) * (steps[1] - steps[0]))
 
 
-def _place(every: Float, fold: _Fold, lag: float, width: float, grid: tuple[int, int]) -> float:
-    """How far down the picture velocity is lost, 0 to 1: middle of the cells that the kink takes part in."""
+def _place(every: Float, fold: _Fold, lag: float, width: float, grid: tuple[int, int]) -> float | None:
+    """How far down the picture velocity is lost, 0 to 1: middle of the cells that surely have a kink; None without."""
     since = (fold.since - lag) / width
     columns = fold.centred(np.stack([np.maximum(since, 0.0), since, since**2], axis=1))
     inverse = np.linalg.inv(columns.T @ columns)
     kinks = inverse @ columns.T @ every
     scatter = np.sqrt(np.mean((every - columns @ kinks) ** 2, axis=0) * inverse[0, 0]) + 1e-9
-    sure = np.where(np.abs(kinks[0]) > 4.0 * scatter, kinks[0] ** 2, 0.0)
+    sure = np.where(np.abs(kinks[0]) > _SURE * scatter, kinks[0] ** 2, 0.0)
     rows = sure.reshape(-1, 2 * grid[1]).sum(axis=1)
-    if rows.sum() <= 0.0:
-        return 0.5
-    return float(rows @ (np.arange(len(rows)) + 0.5) / rows.sum() / len(rows))
+    return float(rows @ (np.arange(len(rows)) + 0.5) / rows.sum() / len(rows)) if rows.sum() > 0.0 else None
