@@ -30,7 +30,7 @@ _AROUND = 0.16  # seconds to either side of contact that are looked at finely
 _WIDE, _MIDDLE, _NARROW = 0.12, 0.09, 0.05  # seconds to either side that parabolas must fit
 _NEAR, _STEP = 0.03, 0.001  # seconds to either side that are tried then, and their distance
 _BUMP, _GAP = 0.01, 0.6  # seconds: how fine what blows have in common is taken to be; share of gaps between frames
-_REST_STD = 0.0025  # seconds by which rests are beside contacts
+_BESIDE = 0.0025  # seconds by which what either way tells is beside the contact, however often it is seen
 _UNSEEN = 0.35  # standard deviation of a contact, of the gap between frames that it may lie in
 _CELLS, _COMPONENTS = 300, (2, 4, 6)
 _SHRINK = 0.05  # of the covariance of what they do not have in common towards one of equal cells
@@ -117,7 +117,8 @@ def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen:
     kinks = _lowest(steps, scores.sum(axis=(0, 1)))
     # Widths disagree where other kinks are near, as where something thin comes to lie on one cell after another.
     each = _lowest(steps, scores[:, :, 0].reshape(-1, len(steps)))
-    unsure = _jackknife(kinks) + float(np.mean((each - kinks[0]) ** 2)), _jackknife(rests) + _REST_STD**2
+    vague = float(np.mean((each - kinks[0]) ** 2))
+    unsure = _jackknife(kinks) + vague + _BESIDE**2, _jackknife(rests) + _BESIDE**2
     share = unsure[1] / (unsure[0] + unsure[1])
     lag = float(share * kinks[0] + (1.0 - share) * rests[0])
     differ = share * (1.0 - share) * float(kinks[0] - rests[0]) ** 2
