@@ -25,7 +25,7 @@ _REACH = 0.75  # seconds from where it is expected that a contact is looked for:
 _BEFORE = 0.03  # seconds before and after a time that are compared, or a frame
 _APART = 0.1  # seconds; closer than this, what stops is one
 _STANDS_OUT = 5.0  # standard deviations of what is found at other times
-_ALIKE = 0.7  # of the strongest: what stops as much at another time may be what is heard as well
+_ALIKE = 0.7  # of the strongest: what stops or starts as much at another time may be what is heard as well
 _AROUND = 0.16  # seconds to either side of contact that are looked at finely
 _WIDE, _MIDDLE, _NARROW = 0.12, 0.09, 0.05  # seconds to either side that parabolas must fit
 _NEAR, _STEP = 0.03, 0.001  # seconds to either side that are tried then, and their distance
@@ -49,8 +49,8 @@ Index = NDArray[np.intp]
 class Contacts:
     """offset: seconds, sound minus picture. std: of it, by leaving blows out and by how two ways to tell it differ.
 
-    rivals: offsets at which as much stops or turns round with every blow. events: blows that were seen. down: how far
-    down the picture they are seen, 0 to 1.
+    rivals: offsets at which nearly as much stops, or starts, with every blow. events: blows that were seen.
+    down: how far down the picture they are seen, 0 to 1.
     """
 
     offset: float
@@ -96,10 +96,13 @@ def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen:
     if resting.max() < _STANDS_OUT * 1.48 * float(np.median(np.abs(resting))):
         return None
     first = float(steps[np.argmax(resting)])
-    also = (resting >= _ALIKE * resting.max()) & (np.abs(steps - first) > _APART)
-    rivals = [
-        offset - s for k, s in enumerate(steps) if also[k] and resting[k] == resting[max(0, k - 9) : k + 10].max()
+    # What is struck may be seen to start at its sound, and stop later.
+    much = np.abs(resting)
+    also = (much >= _ALIKE * resting.max()) & ((np.abs(steps - first) > _APART) | (resting < 0.0))
+    highest = [
+        k for k in np.flatnonzero(also) if much[k] == much[max(0, k - 5) : k + 6][also[max(0, k - 5) : k + 6]].max()
     ]
+    rivals = tuple(offset - float(steps[k]) for k in highest)
     offset -= first
 
     fold = _folded(picture.times, _some(heard, _MOST) - offset, max(_AROUND, 4.0 * period), unseen)
@@ -126,7 +129,7 @@ def time_contacts(picture: PictureFeatures, heard: Float, offset: float, unseen:
     down = _place(every, fold, lag, widths[1], picture.grid)
     if down is None:
         return None
-    return Contacts(offset - lag, math.sqrt(variance), tuple(rivals), fold.count, down)
+    return Contacts(offset - lag, math.sqrt(variance), rivals, fold.count, down)
 
 
 def _folds(fold: _Fold) -> list[NDArray[np.bool_]]:

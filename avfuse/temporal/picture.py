@@ -69,6 +69,7 @@ class Finding:
     tests: tuple[float, ...] = ()
     drift: tuple[float, float, float] | None = None  # value, std, and the picture's time at which offset holds
     readout: float | None = None
+    alike: bool = False  # whether something else happens with every sound that looks the same
 
 
 def estimate_sound_picture(sound: Stream, picture: Stream, *, max_offset: float | None = None) -> ClockEstimate:
@@ -104,14 +105,9 @@ def compare_sound_picture(
         offered = [best, *others]
         candidates = [Candidate(f.offset, 0.0, f.confidence / len(offered)) for f in offered]
         candidates += [Candidate(r, 0.0, (1 - best.confidence) / 4) for r in best.found.rivals if not others]
-        why = (
-            f"{' and '.join(f.kind for f in offered)} contradict each other"
-            if others
-            else f"the {best.kind} that goes with the sound does not stand out from chance"
-        )
         return ClockEstimate(
             "ambiguous", candidates=tuple(candidates), confidence=candidates[0].confidence, span=span,
-            evidence=("picture",), diagnostics=seen, message=why,
+            evidence=("picture",), diagnostics=seen, message=_doubt(best, others),
         )  # fmt: skip
     middle = (span[0] + span[1]) / 2
     if best.drift is not None:
@@ -137,6 +133,14 @@ def _nothing_to_compare(sound: SoundFeatures, picture: PictureFeatures) -> str |
     if float(np.percentile(picture.motion.astype(np.float32).max(axis=1), 90)) < _STILL:
         return "the picture is still: nothing in it can go with a sound"
     return None
+
+
+def _doubt(best: Finding, others: list[Finding]) -> str:
+    if others:
+        return f"{' and '.join(f.kind for f in (best, *others))} contradict each other"
+    if best.alike:
+        return "with every sound something stops or starts more than once: which time belongs to the sound is not clear"
+    return f"the {best.kind} that goes with the sound does not stand out from chance"
 
 
 def _best(findings: list[Finding]) -> Finding | None:
@@ -317,10 +321,11 @@ def _blow(
     offset = contacts.offset - below * _READOUT
     stds = (contacts.std, _CONTACT_STD, _FRAME_STD * picture.period, below * _READOUT_STD)
     if contacts.rivals:
-        # What is lifted as abruptly as it fell stops twice.
+        # What is lifted as abruptly as it fell stops twice; what is kicked starts, and stops later.
         found, confidence = replace(found, rivals=contacts.rivals), min(confidence, 0.6)
     std = math.sqrt(sum(s**2 for s in stds))
-    return Finding(kind, found, confidence, offset, std, contacts.events, (together,), drift)
+    alike = bool(contacts.rivals)
+    return Finding(kind, found, confidence, offset, std, contacts.events, (together,), drift, alike=alike)
 
 
 def _strong(sound: SoundFeatures) -> Float:
