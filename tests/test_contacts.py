@@ -108,6 +108,7 @@ def test_other_sounds_among_the_blows_do_no_harm(claps):
     found = time_contacts(claps, np.sort(np.concatenate([BLOWS, others])), 0.0, unlit(claps))
     assert found is not None
     assert found.offset == pytest.approx(0.0, abs=0.2 / RATE)
+    assert found.events == pytest.approx(len(BLOWS), abs=2)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -139,6 +139,19 @@ def test_features_are_streams_on_the_recording_s_clock(blows):
     assert not np.isnan(made["brightness"].values).any()
 
 
+def test_cells_are_as_bright_as_their_quarters_and_these_tell_what_moves_within_them():
+    frames = np.full((2, 88, 160), 50, np.uint8)
+    frames[0, 8:12, 16:20] = 90
+    frames[1, 12:16, 20:24] = 90
+    made = picture_features(Stream("picture", "picture", frames, rate=25.0))
+    cells = made.brightness.reshape(2, *made.grid)
+    quarters = made.detail.reshape(2, 2 * made.grid[0], 2 * made.grid[1])
+    np.testing.assert_array_equal(cells[0], cells[1])
+    assert cells[0, 1, 2] == 60
+    assert quarters[0, 2, 4] == quarters[1, 3, 5] == 90
+    assert quarters.sum() == 4 * cells.sum()
+
+
 def test_onsets_are_heard_within_a_millisecond():
     rng = np.random.default_rng(5)
     rate, times = 16000, np.array([0.5, 1.3337, 2.71])
