@@ -23,6 +23,7 @@ NAMES = (
     "warp",
     "sensors",
     "motion",
+    "channels",
     "picture",
     "transcript",
     "calibrate",
