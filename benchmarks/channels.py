@@ -217,7 +217,7 @@ def _real() -> dict[str, Samples]:
         "falcon, poses": avfuse.read(motion / "falcon_vicon.csv")["pose"],
         "freiburg, poses": avfuse.read(motion / "freiburg1_xyz-groundtruth.txt")["pose"],
     }  # fmt: skip
-    return {name: channels_of(stream) for name, stream in found.items()}
+    return {name: channels_of(stream, "other") for name, stream in found.items()}
 
 
 def _mixed_again(options: Options, goals: Goals) -> Table:

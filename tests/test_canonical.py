@@ -14,6 +14,7 @@ import avfuse
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.channels import channels
+from avfuse.features.inertia import force_parts
 from avfuse.stream import Recording, Stream
 from avfuse.temporal import estimate_canonical, estimate_clock, estimate_offset
 
@@ -183,6 +184,55 @@ def test_align_places_channels_and_refuses_a_stranger(mixed):
     assert found["c"].status == "no_match"
 
 
+def posed(seed: int, duration: float = 60.0) -> tuple[Stream, Stream, ClockMap]:
+    """Poses of a hand that moves and turns at 60 Hz, and an accelerometer on it, mounted anyhow, at 100 Hz."""
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(seed)
+    grid = np.arange(int((duration + 12) * 200)) / 200 - 6
+    way, turn = (gaussian_filter1d(rng.standard_normal((len(grid), 3)), 200 * wide, axis=0) for wide in (0.25, 0.3))
+    way, turn = CubicSpline(grid, 0.15 * way / way.std()), CubicSpline(grid, 0.4 * turn / turn.std())
+    truth, mount = ClockMap(float(rng.uniform(-3, 3)), 0.0), Rotation.random(random_state=seed)
+    times, felt = np.arange(0, duration, 1 / 60), np.arange(0, 0.8 * duration, 1 / 100)
+    places = way(times) + 0.001 * rng.standard_normal((len(times), 3))
+    pose = np.hstack([places, Rotation.from_rotvec(turn(times)).as_quat()])
+    on = np.asarray(truth(felt))
+    force = Rotation.from_rotvec(turn(on)).inv().apply(way(on, 2) + np.array([0.0, 9.81, 0.0]))
+    force = mount.apply(force) + 0.05 * rng.standard_normal(force.shape)
+    return Stream("pose", "pose", pose, times=times), Stream("acceleration", "acceleration", force, times=felt), truth
+
+
+def test_what_is_felt_is_a_linear_map_of_force_parts():
+    pose, _, _ = posed(1, 20.0)
+    parts = force_parts(pose)
+    assert parts.values.shape[1] == 12
+    from scipy.spatial.transform import Rotation
+
+    turns = Rotation.from_quat(np.asarray(pose.values)[:, 3:]).as_matrix()
+    for axis in range(3):
+        seen = np.asarray(parts.values)[:, 3 * axis + 3 : 3 * axis + 6]
+        assert_allclose(seen[:-1], turns[: len(seen) - 1, axis], atol=0.02)  # R^T e is a row of R
+    still = np.tile([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0], (300, 1))
+    still[:, 0] += 0.5 * 2.0 * (np.arange(300) / 60) ** 2  # 2 m/s^2 along x
+    still[150:, 3:] *= -1  # the same orientation
+    pushed = np.asarray(force_parts(Stream("pose", "pose", still, times=np.arange(300) / 60)).values)
+    assert_allclose(pushed, np.tile([2.0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1], (len(pushed), 1)), atol=1e-6)
+
+
+def test_an_accelerometer_is_placed_by_poses():
+    pose, felt, truth = posed(2)
+    for one, two, expected in ((pose, felt, truth), (felt, pose, truth.inverse())):
+        found = estimate_clock(one, two)
+        error, std = missed(found, expected)
+        assert error < 3 * std < 0.05
+        assert found.evidence == ("motion",)
+    apart = posed(3)[1]
+    assert estimate_clock(pose, apart).status == "no_match"
+    clocks = avfuse.align([Recording("tracker", (pose,)), Recording("imu", (felt,))], reference="tracker").clocks
+    assert clocks["imu"].offset == pytest.approx(truth.offset, abs=0.02)
+
+
 def test_a_heart_by_two_recorders(shared):
     ecg = avfuse.read(shared / "motion" / "faros.csv.gz")["other"]
     times, volts = np.asarray(ecg.times), np.asarray(ecg.values, np.float64).reshape(len(ecg.times))
@@ -198,6 +248,14 @@ def test_one_heart_at_two_times_is_refused(shared):
     half = len(ecg.times) // 2
     parts = [replace(ecg, times=ecg.times[s], values=ecg.values[s]) for s in (slice(0, half), slice(half, None))]
     assert estimate_canonical(*parts).status in ("no_match", "ambiguous")
+
+
+def test_what_one_system_says_was_felt_goes_with_poses_of_the_other(shared):
+    one, two = (avfuse.read(shared / "motion" / f"falcon_{name}.csv")["pose"] for name in ("vicon", "imu_odom"))
+    parts = force_parts(one)
+    force = np.asarray(parts.values) @ np.vstack([np.eye(3), np.zeros((6, 3)), 9.81 * np.eye(3)])
+    found = estimate_clock(Stream("acceleration", "acceleration", force, times=parts.times), two)
+    assert abs(found.offset - 0.292) < max(3 * float(found.std_at(20.0)), 0.01) < 0.1
 
 
 def test_poses_of_two_systems_as_plain_numbers(shared):

@@ -26,7 +26,8 @@ from avfuse.alignment import Candidate, ClockEstimate
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.channels import channels
-from avfuse.stream import Stream
+from avfuse.features.inertia import force_parts
+from avfuse.stream import Kind, Stream
 from avfuse.temporal.coupling import Coupling, coherence, couple, effective_count, weighted
 from avfuse.temporal.covariation import Blocks, Line, lines
 from avfuse.temporal.motion import Samples, swapped
@@ -34,6 +35,7 @@ from avfuse.temporal.tracks import Track, octave_mean, samples_of, shaped, track
 
 F64 = NDArray[np.float64]
 
+_MOTION = ("acceleration", "rotation_rate", "orientation", "pose")
 _FEWEST = 100  # samples of either
 _BAND = 0.45  # of the slower stream's rate: what its samples can hold
 _HIGHEST = 40.0  # Hz
@@ -58,6 +60,7 @@ _PAIRS, _TOLD = 3, 12.0  # canonical pairs that are settled by, at most; n r^2 t
 _TURNS, _UNIT = 3, 6.0  # of settling, in units of time in which what goes together is so many "Hz" broad
 _INEXACT = 5e-3  # periods of the highest frequency that grids and filters are good to
 _WIDER = 1.25  # times the std that scores tell: what goes together was chosen by how it does
+_POSED = 0.35  # steps of poses to which they tell when something was felt
 _OF_NOTE = 1.5  # standard deviations of a phase at frequency 0 that is no chance
 
 
@@ -110,30 +113,42 @@ def estimate_canonical(reference: Stream, moving: Stream, *, max_offset: float |
     """Offset and drift that put `moving` on the clock of `reference`, by whatever of their channels goes together.
 
     reference, moving: any two streams of numbers of one event: features, points, channels of amplifiers, sensors of
-        unlike kinds; one channel or many, any rates, NaN. Some channels of one must be linear mixtures of those of the
-        other, but for noise and at one moment: what one sensor delays is in the offset.
+        unlike kinds, accelerations and poses; one channel or many, any rates, NaN. Some channels of one must be linear
+        mixtures of those of the other, but for noise and at one moment: what one sensor delays is in the offset.
     max_offset: seconds, searched both ways; None searches every overlap.
     Raises StreamError for sound, pictures and text.
     """
-    one, two = (channels_of(s) for s in (reference, moving))
-    return compare_channels(one, two, max_offset=max_offset)
+    one, two = channels_of(reference, moving.kind), channels_of(moving, reference.kind)
+    return compare_channels(
+        one, two, max_offset=max_offset, inexact=inexact_of(one, two, (reference.kind, moving.kind))
+    )
 
 
-def channels_of(stream: Stream) -> Samples:
-    """What `compare_channels` takes."""
-    made = channels(stream)
+def inexact_of(one: Samples, two: Samples, kinds: tuple[Kind, Kind]) -> float:
+    """Seconds to which poses tell when something was felt: what lies between them was filled in."""
+    posed = [s.rate for s, kind in zip((one, two), kinds, strict=True) if kind in ("orientation", "pose") and s.rate]
+    return _POSED / min(posed) if posed and "acceleration" in kinds else 0.0
+
+
+def channels_of(stream: Stream, other: Kind) -> Samples:
+    """What `compare_channels` takes of a stream against one of another kind: of poses and orientations, what an
+    accelerometer would feel, or how they moved."""
+    label = "motion" if stream.kind in _MOTION and other in _MOTION else "channels"
+    felt = other == "acceleration" and stream.kind in ("pose", "orientation")
+    made = channels(force_parts(stream) if felt else stream)
     values = np.asarray(made.values)
     if len(values) < _FEWEST or not values.size:
-        return Samples(np.asarray(made.times), values, "channels")
-    return Samples(*samples_of(made), "channels")
+        return Samples(np.asarray(made.times), values, label)
+    return Samples(*samples_of(made), label)
 
 
 def compare_channels(
-    reference: Samples, moving: Samples, *, max_offset: float | None = None, highest: float = _HIGHEST
+    reference: Samples, moving: Samples, *, max_offset: float | None = None, inexact: float = 0.0
 ) -> ClockEstimate:
     """Offset and drift that put the channels of `moving` on the clock of those of `reference`.
 
-    highest: Hz that are looked at. max_offset: seconds, searched both ways; None searches every overlap.
+    max_offset: seconds, searched both ways; None searches every overlap. inexact: seconds (standard deviation) by which
+    what one shows may be later than what the other does.
     """
     if max_offset is not None and not max_offset > 0:
         raise StreamError(f"max_offset is {max_offset!r} s; expected a positive number of seconds, or None")
@@ -148,14 +163,16 @@ def compare_channels(
         reference.duration, reference.rate, len(reference.times),
     )  # fmt: skip
     x, y = (moving, reference) if turned else (reference, moving)
-    found = _answer(_search(x, y, max_offset, highest))
+    found = _answer(_search(x, y, max_offset))
+    if found.cov is not None:
+        found = replace(found, cov=found.cov + np.diag([inexact**2, 0.0]))
     return replace(swapped(found) if turned else found, span=span, evidence=(moving.label,))
 
 
-def _search(x: Samples, y: Samples, max_offset: float | None, highest: float) -> _Found | None:
+def _search(x: Samples, y: Samples, max_offset: float | None) -> _Found | None:
     """The band that tells most."""
     shorter, longer = sorted((x.duration, y.duration))
-    high = min(_BAND * min(x.rate, y.rate), highest, _EFFORT / math.sqrt(shorter * (shorter + longer) / 2))
+    high = min(_BAND * min(x.rate, y.rate), _HIGHEST, _EFFORT / math.sqrt(shorter * (shorter + longer) / 2))
     found: list[_Found] = []
     for _ in range(_BANDS):
         if high * shorter < _LEAST_CYCLES:

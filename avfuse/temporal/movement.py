@@ -17,8 +17,8 @@ from avfuse.features.channels import KINDS as NUMBERS
 from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
-from avfuse.stream import Recording, Stream
-from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical
+from avfuse.stream import Kind, Recording, Stream
+from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical, inexact_of
 from avfuse.temporal.motion import Samples, compare_motions, estimate_motion, swapped
 from avfuse.temporal.picture import compare_sound_picture
 from avfuse.temporal.scenes import compare_pictures
@@ -27,6 +27,7 @@ _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
 _MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
 _TURNING = ("rotation_rate", "pose", "orientation")
 _PLAIN = ("feature", "other", "points")  # what only `canonical` compares
+_FELT = ({"acceleration", "pose"}, {"acceleration", "orientation"})  # what one feels is a linear map of the other
 _MOST_PAIRS = 12  # of streams of two recordings whose channels are compared
 
 
@@ -44,7 +45,7 @@ class Movement:
     def __init__(self, recording: Recording, sounds: Sequence[Stream] | None = None) -> None:
         self.sensors: tuple[Stream, ...] = tuple(s for kind in _KINDS for s in recording.of_kind(kind))  # type: ignore[arg-type]
         self.plain: tuple[Stream, ...] = tuple(s for kind in _PLAIN for s in recording.of_kind(kind))  # type: ignore[arg-type]
-        self._channels: dict[str, Samples | None] = {}
+        self._channels: dict[tuple[str, Kind], Samples | None] = {}
         self._sounds = recording.of_kind("sound") if sounds is None else tuple(sounds)
         self._pictures = recording.of_kind("picture")
 
@@ -61,15 +62,15 @@ class Movement:
         """Whether there are sensors and nothing else: comparisons then cost little."""
         return bool(self.sensors or self.plain) and not self._sounds and not self._pictures
 
-    def channels(self, stream: Stream) -> Samples | None:
+    def channels(self, stream: Stream, other: Kind) -> Samples | None:
         """What a stream holds for `compare_channels`, made once; None where it is too little, or broken."""
-        if stream.name not in self._channels:
+        if (stream.name, other) not in self._channels:
             try:
-                made = channels_of(stream)
+                made = channels_of(stream, other)
             except StreamError:
                 made = None
-            self._channels[stream.name] = made if made is not None and made.values.size else None
-        return self._channels[stream.name]
+            self._channels[stream.name, other] = made if made is not None and made.values.size else None
+        return self._channels[stream.name, other]
 
     @cached_property
     def seen(self) -> ImageMotion | None:
@@ -128,10 +129,11 @@ def compare_movements(
                 return replace(found, evidence=("motion",))
             last = found or last
     for a, b in _with_channels(reference, moving):
-        left, right = reference.channels(a), moving.channels(b)
+        left, right = reference.channels(a, b.kind), moving.channels(b, a.kind)
         if left is None or right is None:
             continue
-        found = compare_channels(left, right, max_offset=max_offset)
+        inexact = inexact_of(left, right, (a.kind, b.kind))
+        found = compare_channels(left, right, max_offset=max_offset, inexact=inexact)
         if found.status == "aligned":
             return found
         last = last or found
@@ -170,10 +172,11 @@ def _with_pictures(
 
 
 def _with_channels(reference: Movement, moving: Movement) -> list[tuple[Stream, Stream]]:
-    """Streams of which one at least is of no kind that tells of motion, those of one kind first; not too many."""
+    """Accelerations and poses, then streams of which one at least does not tell of motion, those of one kind first."""
+    felt = [(a, b) for a in reference.sensors for b in moving.sensors if {a.kind, b.kind} in _FELT]
     pairs = [(a, b) for a in reference.plain for b in (*moving.plain, *moving.sensors)]
     pairs += [(a, b) for a in reference.sensors for b in moving.plain]
-    return sorted(pairs, key=lambda pair: pair[0].kind != pair[1].kind)[:_MOST_PAIRS]
+    return felt + sorted(pairs, key=lambda pair: pair[0].kind != pair[1].kind)[:_MOST_PAIRS]
 
 
 def _turning(movement: Movement) -> list[Stream]:
