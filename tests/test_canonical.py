@@ -215,9 +215,21 @@ def test_what_is_felt_is_a_linear_map_of_force_parts():
         assert_allclose(seen[:-1], turns[: len(seen) - 1, axis], atol=0.02)  # R^T e is a row of R
     still = np.tile([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0], (300, 1))
     still[:, 0] += 0.5 * 2.0 * (np.arange(300) / 60) ** 2  # 2 m/s^2 along x
-    still[150:, 3:] *= -1  # the same orientation
     pushed = np.asarray(force_parts(Stream("pose", "pose", still, times=np.arange(300) / 60)).values)
     assert_allclose(pushed, np.tile([2.0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1], (len(pushed), 1)), atol=1e-6)
+
+
+def test_the_sign_of_a_quaternion_means_nothing():
+    pose, _, _ = posed(1, 20.0)
+    keep = np.flatnonzero(np.random.default_rng(1).random(len(pose.times)) < 0.7)
+    values = np.array(pose.values)[keep]
+    values[100:400, 3:] *= -1
+    values[777, 3:] *= -1
+    plain, turned = (
+        force_parts(replace(pose, times=pose.times[keep], values=v)).values
+        for v in (np.array(pose.values)[keep], values)
+    )
+    assert_allclose(turned, plain, atol=1e-9)
 
 
 def test_an_accelerometer_is_placed_by_poses():

@@ -13,7 +13,6 @@ import avfuse
 from avfuse.features.light import PictureFeatures, grey_frames, picture_features
 from avfuse.simulation.views import TwoViews, two_views
 from avfuse.stream import Recording, Stream
-from avfuse.temporal import estimate_clock
 from avfuse.temporal.scenes import compare_pictures
 
 
@@ -64,12 +63,11 @@ def test_a_brief_film_is_told(shown):
     assert "moving shows" in found.message
 
 
-def test_align_and_estimate_clock_place_silent_cameras(views):
+def test_align_places_silent_cameras(views):
     recordings = [Recording("hall", (views.reference,)), Recording("stage", (views.moving,))]
     found = avfuse.align(recordings, reference="hall").clocks["stage"]
     assert found.evidence == ("picture",)
     assert abs(float(found.map(90.0)) - float(views.truth(90.0))) < 4 * float(found.std_at(90.0)) < 0.3
-    assert estimate_clock(views.reference, views.moving).offset == pytest.approx(found.offset, abs=1e-6)
 
 
 def halves(path: Path) -> tuple[PictureFeatures, PictureFeatures]:
@@ -86,11 +84,8 @@ def halves(path: Path) -> tuple[PictureFeatures, PictureFeatures]:
 @pytest.mark.parametrize("name", ["VID00003-20100701-2204.avi", "VID00003-20100701-2204.mpg"])
 def test_two_halves_of_fireworks(shared, name):
     found = compare_pictures(*halves(shared / "picture" / name))
-    if found.status == "aligned":
-        middle = float(found.diagnostics["middle"])
-        assert abs(float(found.map(middle)) - middle - 1.7) < 4 * float(found.std_at(middle)) < 0.1
-    else:
-        assert found.status in ("no_match", "ambiguous")
+    middle = float(found.diagnostics["middle"])
+    assert abs(float(found.map(middle)) - middle - 1.7) < 4 * float(found.std_at(middle)) < 0.1
 
 
 def test_one_event_in_two_encodings(shared):

@@ -96,7 +96,7 @@ class _Found:
         """Seconds by which the best line may be one of its own flanks."""
         flanks = [line.lag for line, n in zip(self.lines, self.nats, strict=True) if n * _DISTINCT > self.nats[0]]
         apart = [abs(lag - self.lines[0].lag) for lag in flanks]
-        return max(a for a in apart if a <= self.near) / 2
+        return max((a for a in apart if a <= self.near), default=0.0) / 2
 
     @property
     def distinct(self) -> float:
