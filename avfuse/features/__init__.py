@@ -1,7 +1,8 @@
 """Features over time, Stream -> Stream: what recordings of one event share.
 
 pitch     harmony: pitch classes and onsets of sound, for takes of one piece
-inertia   rotation_rate, velocity: of poses
+inertia   rotation_rate, velocity, force_parts: of poses
+channels  any stream as rows of numbers, few enough to be compared
 flow      image_motion: how the camera of a picture turned
 light     picture_features: brightness and motion per region of a picture, rows for flashes
 loudness  sound_features: energy of sound in fine steps, its onsets, the envelope of speech

@@ -368,6 +368,10 @@ def _answer(found: _Found | None) -> ClockEstimate:
                 "ambiguous", candidates=listed, confidence=listed[0].confidence, message=message, diagnostics=seen
             )
         message = "its channels share nothing, or too little, with those of the reference"
+        if found.nats[0] > found.chance + _BEYOND and found.witnesses < _WITNESSES:
+            message = (
+                f"its channels go with those of the reference in {found.witnesses:.1f} moments, which chance may do"
+            )
         return ClockEstimate("no_match", confidence=1 - found.probability, message=message, diagnostics=seen)
     jacobian = np.array([[1.0, -settled.centre], [0.0, 1.0]])
     return ClockEstimate(
@@ -387,23 +391,21 @@ def settle(found: _Found) -> Coupling | None:
     x, y = tracks
     for turn in range(_TURNS):
         x, y = (replace(t, rate=t.rate / scale, start=t.start * scale) for t in tracks)
-        seen = (x, y) if best is None else weighted(x, y, coherence(x, y, _scaled(best, scale), found.low / scale,
-                                                                     found.high / scale))  # fmt: skip
-        again = couple(*seen, lag * scale, drift, centre * scale, False)
+        told = x, y
+        if best is not None:
+            told = weighted(x, y, coherence(x, y, _scaled(best, scale), found.low / scale, found.high / scale))
+        again = couple(*told, lag * scale, drift, centre * scale, False)
         if again is None:
             return None
         best = _scaled(again, 1 / scale)
         lag, drift, centre = best.lag, best.drift, best.centre
         if turn < _TURNS - 1:
             how = coherence(x, y, again, found.low / scale, found.high / scale)
-            told = how.squared / (1 - how.squared)
-            wide = float(told.sum() ** 2 / max(float((told**2).sum()), 1e-300) * how.frequencies[1])
+            wide = effective_count(how.squared / (1 - how.squared)) * float(how.frequencies[1])
             scale *= min(1.0, max(wide, 0.1) / _UNIT)
     assert best is not None
-    if (
-        abs(lag - line.lag - drift * (centre - line.centre))
-        > 1 / found.high + found.wide + _MAX_DRIFT * y.size / y.rate / scale / 4
-    ):
+    away = abs(lag - line.lag - drift * (centre - line.centre))
+    if away > 1 / found.high + found.wide + _MAX_DRIFT * found.y.size / found.y.rate / 4:
         return None
     cov = _WIDER**2 * best.cov
     cov[0, 0] += (_unlike(x, y, _scaled(best, scale)) / scale) ** 2 + (_INEXACT / found.high) ** 2 + found.wide**2
