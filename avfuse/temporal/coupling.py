@@ -151,7 +151,7 @@ def couple(x: Track, y: Track, lag: float, drift: float, centre: float, rotation
     )
     told = (weights[:, None] * moved**2).sum(axis=1)[: len(t) // batch * batch].reshape(-1, batch).sum(axis=1)
     moments = effective_count(told)
-    free = inverse @ spread @ inverse * small_sample(moments, normal.shape[0])
+    free = inverse @ spread @ inverse * _small_sample(moments, normal.shape[0])
     # What the data alone say of the clock, then what a crystal may do.
     clock = symmetric_inverse(symmetric_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2]))
     whole = float((weights[:, None] * aim**2).sum())
@@ -243,7 +243,7 @@ def effective_count(parts: F64) -> float:
     return float(parts.sum() ** 2 / max(float((parts**2).sum()), 1e-300)) if parts.size else 0.0
 
 
-def small_sample(count: float, parameters: int) -> float:
+def _small_sample(count: float, parameters: int) -> float:
     """By how much a variance from `count` batches is too small.
 
     Parameters take away from the residual; and the spread itself is estimated, over a bandwidth that is a fixed share

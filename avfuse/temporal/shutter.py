@@ -15,23 +15,18 @@ from numpy.typing import NDArray
 from avfuse.clock import ClockMap
 from avfuse.features.flow import ImageMotion
 from avfuse.temporal.calibration import PRIOR_DRIFT
-from avfuse.temporal.coupling import (
-    effective_count,
-    small_sample,
-    spread_of_scores,
-    symmetric_inverse,
-    usual_energy,
-)
+from avfuse.temporal.coupling import spread_of_scores, symmetric_inverse, usual_energy
 from avfuse.temporal.tracks import native_rate, track_of
 
 F64 = NDArray[np.float64]
 
 _ROUNDS, _CLOSE = 30, 1e-7
 _TAILS = 4.0  # degrees of freedom of the weights of frames
+_LOCAL = 0.5  # seconds over which a weight looks: weights that follow each frame's own noise look surer than they are
 _BATCH = 0.5  # seconds of scores that are summed before their covariance is taken
 _LEAST_BATCHES = 8
 _FINER = 2.0  # times the rate of frames: what is kept of the gyroscope
-_LONGEST_STEP = 0.01
+_LONGEST_STEP, _FARTHEST = 0.01, 2.0  # seconds; times from frame to frame
 _STEP = 1e-4  # seconds over which scores are differentiated
 _CLOCK, _DRIFT, _READOUT, _OTHERS = 0, 1, 2, 3
 
@@ -90,17 +85,18 @@ class _Turned:
 
 @dataclass(frozen=True, eq=False)
 class _Bands:
-    """Frames `(n, 2)` seconds of both; rows, normals, right as of ImageMotion."""
+    """Frames `(n, 2)` seconds of both; rows, normals, right as of ImageMotion; inverses: of the normals."""
 
     frames: F64
     rows: F64
     normals: F64
     right: F64
+    inverses: F64
     centre: float
 
 
 def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap) -> Shutter | None:
-    """The read-out time of a camera that a sensor turned with; None where they overlap by less than some seconds.
+    """The read-out time of a camera that a sensor turned with; None where they share too little, or no rows explain it.
 
     times `(n,)`, values `(n, 3)`: rotation rates of the sensor. clock: picture -> sensor, good to a small part of what
     the motion takes.
@@ -113,47 +109,54 @@ def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap
     use = turned.known(at[:, 0] - longest / 4, at[:, 1] + longest / 4) & (seen.normals[:, :, 0, 0].sum(axis=1) > 0)
     use &= seen.apart < 1.5 * longest
     batch = max(1, round(_BATCH / longest))
+    local = np.ones(max(1, round(_LOCAL / longest)))
     if use.sum() < _LEAST_BATCHES * batch:
         return None
     centre = float(middle[use].mean())
-    bands = _Bands(frames[use], seen.rows[use], seen.normals[use], seen.right[use], centre)
+    normals = seen.normals[use]
+    # Some bands hold too few corners for three axes.
+    inverses = np.linalg.pinv(normals, rcond=1e-6, hermitian=True)
+    bands = _Bands(frames[use], seen.rows[use], normals, seen.right[use], inverses, centre)
     state = np.zeros(_OTHERS + 15)
-    state[_CLOCK], state[_DRIFT] = float(clock(centre)) - centre, clock.drift
+    start = float(clock(centre)) - centre
+    state[_CLOCK], state[_DRIFT] = start, clock.drift
     weights = np.ones(len(bands.frames))
     prior = np.zeros((len(state), len(state)))
-    inflation = 1.0
     for turn in range(_ROUNDS):
         if turn == 0:
             state[_OTHERS:] = _linear(bands, turned, state)
         scores, normal, energy, power = _scores(bands, turned, state)
         if turn >= 1:
-            weights = (_TAILS + 1) / (_TAILS + energy / usual_energy(energy, power))
+            near, busy = np.convolve(energy, local, "same"), np.convolve(power, local, "same")
+            weights = (_TAILS + 1) / (_TAILS + near / usual_energy(near, busy))
         total = np.einsum("k,kij->ij", weights, normal)
         spread = spread_of_scores(scores * weights[:, None], batch)
-        inflation = max(float(spread[_READOUT, _READOUT] / max(total[_READOUT, _READOUT], 1e-300)), 1e-300)
+        # The prior weighs what the data's own spread says it does.
+        inflation = max(float(spread[_DRIFT, _DRIFT] / max(total[_DRIFT, _DRIFT], 1e-300)), 1e-300)
         prior[_DRIFT, _DRIFT] = inflation / PRIOR_DRIFT**2
         right = (weights[:, None] * scores).sum(axis=0)
-        right[_DRIFT] -= prior[_DRIFT, _DRIFT] * (state[_DRIFT] - clock.drift)
+        right[_DRIFT] -= prior[_DRIFT, _DRIFT] * state[_DRIFT]
         step = symmetric_inverse(total + prior) @ right
         step[:_OTHERS] = np.clip(step[:_OTHERS], -_LONGEST_STEP, _LONGEST_STEP)
         state = state + step
+        # One rotation for all rows is off by half of them at most.
+        if max(abs(state[_CLOCK] - start), abs(state[_READOUT])) > _FARTHEST * longest:
+            return None
         if turn > 3 and max(abs(step[_CLOCK]), abs(step[_READOUT])) < _CLOSE:
             break
     scores, normal, energy, power = _scores(bands, turned, state)
     total = np.einsum("k,kij->ij", weights, normal)
     # The sensor's noise looks like information in J^T J; the slope of the scores themselves knows better.
-    for k in (_CLOCK, _READOUT):
+    for k, step_of in ((_CLOCK, _STEP), (_DRIFT, _STEP / float(np.ptp(bands.frames))), (_READOUT, _STEP)):
         nudge = np.zeros(len(state))
-        nudge[k] = _STEP
+        nudge[k] = step_of
         ahead, behind = (_scores(bands, turned, state + s * nudge)[0] for s in (1, -1))
-        slope = -np.einsum("k,ki->i", weights, ahead - behind) / (2 * _STEP)
+        slope = -np.einsum("k,ki->i", weights, ahead - behind) / (2 * step_of)
         total[k], total[:, k] = slope, slope
-    told = weights * normal[:, _READOUT, _READOUT]
-    told = told[: len(told) // batch * batch].reshape(-1, batch).sum(axis=1)
-    spread = spread_of_scores(scores * weights[:, None], batch)
-    inverse = symmetric_inverse(total + prior)
-    free = inverse @ spread @ inverse * small_sample(effective_count(told), _OTHERS)
-    known = symmetric_inverse(free[:_OTHERS, :_OTHERS]) + np.diag([0.0, PRIOR_DRIFT**-2, 3 / longest**2])
+    # Half seconds are few and their spread is known badly; frames, were they independent, tell the least it can be.
+    pulls = (scores * weights[:, None]) @ symmetric_inverse(total)[:, :_OTHERS]
+    free = _larger(pulls.T @ pulls, spread_of_scores(pulls, batch))
+    known = symmetric_inverse(free) + np.diag([0.0, PRIOR_DRIFT**-2, 3 / longest**2])
     return Shutter(
         readout=float(state[_READOUT]),
         std=float(np.sqrt(free[_READOUT, _READOUT])),
@@ -163,6 +166,15 @@ def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap
         cov=symmetric_inverse(known)[:2, :2],
         explained=1 - float((weights * energy).sum()) / max(float((weights * power).sum()), 1e-300),
     )
+
+
+def _larger(least: F64, other: F64) -> F64:
+    """The smallest covariance that is no less than `least` along the axes that it shares with the other."""
+    root = np.linalg.cholesky(least + 1e-9 * np.diag(np.diag(least)) + 1e-24 * np.eye(len(least)))
+    back = np.linalg.inv(root)
+    values, vectors = np.linalg.eigh(back @ other @ back.T)
+    turned = root @ vectors
+    return np.asarray((turned * np.maximum(values, 1.0)) @ turned.T)
 
 
 def _ends(bands: _Bands, state: F64) -> F64:
@@ -209,12 +221,11 @@ def _model(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64]:
 def _scores(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64, F64]:
     """Of every frame: scores `(n, p)`, normal matrices `(n, p, p)`, energy of the residual and of the motion `(n,)`."""
     fitted, jacobian, moved = _model(bands, turned, state)
-    residual = bands.right - np.einsum("kbcd,kbd->kbc", bands.normals, fitted)
-    leaning = np.einsum("kbcd,kbdi->kbci", bands.normals, jacobian)
-    scores = np.einsum("kbci,kbc->ki", jacobian, residual)
-    normal = np.einsum("kbci,kbcj->kij", jacobian, leaning)
-    # Some bands hold too few corners for three axes.
-    best = np.linalg.pinv(bands.normals, rcond=1e-6, hermitian=True)
-    energy = np.einsum("kbc,kbcd,kbd->k", residual, best, residual)
-    power = np.einsum("kbc,kbcd,kbd->k", moved, bands.normals, moved)
+    residual = bands.right - (bands.normals @ fitted[..., None])[..., 0]
+    count, parameters = len(residual), len(state)
+    flat = jacobian.reshape(count, -1, parameters).transpose(0, 2, 1)
+    scores = (flat @ residual.reshape(count, -1, 1))[..., 0]
+    normal = flat @ (bands.normals @ jacobian).reshape(count, -1, parameters)
+    energy = np.einsum("kbc,kbc->k", residual, (bands.inverses @ residual[..., None])[..., 0])
+    power = np.einsum("kbc,kbc->k", moved, (bands.normals @ moved[..., None])[..., 0])
     return scores, normal, energy, power
