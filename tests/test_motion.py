@@ -16,7 +16,7 @@ from avfuse.errors import StreamError
 from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.simulation.motions import MotionPair, simulate_motions
 from avfuse.stream import Stream
-from avfuse.temporal import estimate_motion
+from avfuse.temporal import estimate_motion, motion
 from avfuse.temporal.tracks import repetition, samples_of, track_of
 
 TIMES = np.linspace(0, 20, 5)
@@ -116,6 +116,25 @@ def test_a_track_says_how_far_it_repeats_itself():
     assert repetition(track_of(t, rng.standard_normal((len(t), 2)).cumsum(axis=0), 40.0, 8.0))[0] < 0.5
     # A swell that dies away repeats nothing.
     assert repetition(track_of(t, np.exp(-((t[:, None] - 6) ** 2)), 40.0, 8.0))[0] < 0.3
+
+
+def test_steps_that_fit_steps_do_not_outvote_the_axes():
+    """The magnitudes of this walk agree best two steps away; the axes keep one rotation best where it was."""
+    walk = pair(6, 12.0, motion="walk", rates=(30.0, 200.0))
+    found = estimate_motion(walk.reference, walk.moving).clock
+    assert found.status == "ambiguous"
+    first = found.candidates[0].map
+    assert abs(float(first(5.0)) - float(walk.truth(5.0))) < 0.01
+
+
+def test_where_magnitudes_agree_the_axes_are_tried(hand, monkeypatch):
+    x, y = motion.Samples.of(hand.reference), motion.Samples.of(hand.moving)
+    sizes = motion._search(x.magnitude, y.magnitude, "linear", None)
+    monkeypatch.setattr(motion, "_LINES", 0)
+    assert not motion._search(x, y, "rotation", None).matches
+    tried = motion._search(x, y, "rotation", None, sizes.matches[:1])
+    assert tried.close(sizes)
+    assert abs(float(tried.matches[0].map(5.0)) - float(hand.truth(5.0))) < 0.01
 
 
 def test_motion_about_one_axis_tells_the_clock_but_not_the_rotation():

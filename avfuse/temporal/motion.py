@@ -28,7 +28,7 @@ from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.stream import Stream
 from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, innovations, misfit, weighted
-from avfuse.temporal.covariation import block_scores, lines
+from avfuse.temporal.covariation import Line, block_scores, lines
 from avfuse.temporal.shutter import estimate_shutter, seen_below_middle
 from avfuse.temporal.tracks import Track, native_rate, repetition, samples_of, track_of, whitened
 
@@ -233,7 +233,9 @@ def _by_rows(found: MotionEstimate, seen: ImageMotion, sensor: Samples) -> Motio
         return replace(found, clock=loose)
     clock = ClockMap(rows.lag - rows.drift * rows.centre, rows.drift)
     apart = abs(float(clock(rows.centre) - loose.clock(rows.centre)))
-    if abs(rows.readout) > longest + 2 * rows.std or apart > 5 * float(loose.std_at(rows.centre)):
+    # One rotation for all rows is off by half of them at most.
+    explained = abs(rows.readout) / 2 + 5 * float(loose.std_at(rows.centre))
+    if abs(rows.readout) > longest + 2 * rows.std or apart > explained:
         return replace(found, clock=loose)
     jacobian = np.array([[1.0, -rows.centre], [0.0, 1.0]])
     said = {"middle": rows.centre, "readout": rows.readout, "readout_std": rows.std}
@@ -306,6 +308,8 @@ def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: flo
         return _answer(axes, x, y, relation)
     # Sensors that were taken off and put on again, or sit on limbs: their magnitudes may still agree.
     sizes = _search(x.magnitude, y.magnitude, "linear", max_offset)
+    if sizes.probability >= _ACCEPT and not sizes.close(axes):
+        axes = _search(x, y, relation, max_offset, sizes.matches[:1])
     if axes.probability >= _ACCEPT:
         if min(x.duration, y.duration) < _BRIEF:  # a few steps of one walk fit a few of another: both must say so
             contradicted = not (sizes.strength > 1 and sizes.close(axes))
@@ -314,15 +318,19 @@ def _compare_ordered(x: Samples, y: Samples, relation: Relation, max_offset: flo
         return _answer(replace(axes, probability=0.5, distinct=1.0) if contradicted else axes, x, y, relation)
     if sizes.probability >= _ACCEPT and axes.strength > _AXES_TOO and sizes.close(axes):
         return _answer(replace(axes, probability=sizes.probability, distinct=sizes.distinct), x, y, relation)
-    if sizes.probability < _ACCEPT or sizes.strength < _SIZES_ALONE:
+    # Steps fit steps; axes that keep one rotation better elsewhere know which.
+    elsewhere = axes.strength > sizes.strength / 2 and not sizes.close(axes)
+    if sizes.probability < _ACCEPT or sizes.strength < _SIZES_ALONE or elsewhere:
         return _answer(replace(axes, probability=min(axes.probability, 0.5)), x, y, relation)
     found = _answer(sizes, x.magnitude, y.magnitude, "linear")
     message = "the two do not keep one rotation: their magnitudes agree, their axes do not"
     return replace(found, rotation=RotationEstimate("no_match", message=message))
 
 
-def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None) -> _Comparison:
-    """The lines along which two tracks agree."""
+def _search(
+    x: Samples, y: Samples, relation: Relation, max_offset: float | None, also: Sequence[Match] = ()
+) -> _Comparison:
+    """The lines along which two tracks agree, those of `also` tried too."""
     rotation = relation == "rotation"
     high = min(_BAND * min(x.rate, y.rate), _COARSE)
     grids = [track_of(s.times, s.values, 5 * high, high) for s in (x, y)]
@@ -330,7 +338,9 @@ def _search(x: Samples, y: Samples, relation: Relation, max_offset: float | None
     half = [whitened(g, _LOW, high, 0.5) for g in grids]
     blocks = block_scores(white[0], white[1], rotation, _BLOCK)
     matches: list[Match] = []
-    for line in lines(white[0], white[1], blocks, 1 / high, _MAX_DRIFT, max_offset, _LINES):
+    tried = lines(white[0], white[1], blocks, 1 / high, _MAX_DRIFT, max_offset, _LINES)
+    tried += [Line(m.coupling.lag, m.coupling.drift, m.coupling.centre, 0.0) for m in also]
+    for line in tried:
         coupling = couple(half[0], half[1], line.lag, line.drift, line.centre, rotation)
         if coupling is None:
             continue

@@ -49,12 +49,14 @@ class Shutter:
 
 
 def seen_below_middle(seen: ImageMotion) -> float:
-    """Where in the picture the motion was seen, in heights below its middle: of the read-out time, so much is how late
-    one rotation for all rows is."""
-    turn = np.nan_to_num(np.asarray(seen.rate.values)) * seen.apart[:, None]
-    low = np.einsum("kb,kbcd->kcd", seen.rows.mean(axis=2), seen.normals)
-    lowered = np.linalg.pinv(seen.normals.sum(axis=1), rcond=1e-9, hermitian=True) @ low
-    return float(np.einsum("kc,kcd,kd->", turn, lowered, turn) / max(float((turn**2).sum()), 1e-300))
+    """How late one rotation for all rows is, in read-out times: where in the picture the motion was seen, in heights
+    below its middle, and what a skew that comes and goes with one axis looks like about another."""
+    faster = np.diff(np.asarray(seen.rate.values), axis=0)
+    faster[~np.isfinite(faster).all(axis=1)] = 0.0
+    normals, rows = seen.normals[1:], seen.rows[1:].mean(axis=2)
+    low = np.einsum("kb,kbcd->kcd", rows, normals)
+    lowered = np.linalg.pinv(normals.sum(axis=1), rcond=1e-9, hermitian=True) @ low
+    return float(np.einsum("kc,kcd,kd->", faster, lowered, faster) / max(float((faster**2).sum()), 1e-300))
 
 
 class _Turned:
