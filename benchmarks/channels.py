@@ -94,7 +94,7 @@ def coloured(n: int, count: int, rate: float, colour: str, rng: np.random.Genera
     elif colour == "decays":
         made = 10 ** rng.uniform(-3, -1) * white
         for at in rng.uniform(0.1, 0.9, int(rng.integers(1, 4))) * t[-1]:
-            fall = np.where(t >= at, np.exp(-(t - at) / 0.3), 0.0)
+            fall = (t >= at) * np.exp(-np.maximum(t - at, 0.0) / 0.3)
             made += np.outer(fall * rng.choice([-5.0, 5.0]), rng.standard_normal(count))
     else:
         made = white
