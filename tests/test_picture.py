@@ -149,7 +149,7 @@ def test_cells_are_as_bright_as_their_quarters_and_these_tell_what_moves_within_
     np.testing.assert_array_equal(cells[0], cells[1])
     assert cells[0, 1, 2] == 60
     assert quarters[0, 2, 4] == quarters[1, 3, 5] == 90
-    assert quarters.sum() == 4 * cells.sum()
+    assert quarters.sum(dtype=float) == 4 * cells.sum(dtype=float)
 
 
 def test_onsets_are_heard_within_a_millisecond():
