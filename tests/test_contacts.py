@@ -131,3 +131,16 @@ def test_contacts_low_in_the_picture_are_told_to_be_there(claps):
 def test_frames_in_which_light_comes_or_goes_are_left_out(claps):
     assert time_contacts(claps, BLOWS, 0.0, ~unlit(claps)) is None
     assert time_contacts(claps, BLOWS[:4], 0.0, unlit(claps)) is None
+
+
+@pytest.mark.parametrize("rate", [8.0, 25.0])
+def test_drawings_without_noise_and_few_frames_are_no_trouble(rate):
+    times = np.arange(int((BLOWS[-1] + 1.0) * rate)) / rate
+    until = np.append(BLOWS, np.inf)[np.searchsorted(BLOWS, times, side="right")] - times
+    frames = np.zeros((len(times), 88, 160), np.uint8)
+    for frame, above in zip(frames, 40.0 * np.clip(until / 0.25, 0.0, 1.0) ** 1.5, strict=True):
+        top = 60 - round(above)
+        frame[top : top + 3, 80:83] = 255
+    picture = picture_features(Stream("picture", "picture", frames, rate=rate))
+    found = time_contacts(picture, BLOWS, 0.0, unlit(picture))
+    assert found is None or found.rivals or abs(found.offset) <= 3.0 * found.std

@@ -35,6 +35,7 @@ _UNSEEN = 0.35  # standard deviation of a contact, of the gap between frames tha
 _CELLS, _COMPONENTS = 300, (2, 4, 6)
 _SHRINK = 0.05  # of the covariance of what they do not have in common towards one of equal cells
 _KEPT = np.array([-0.5, -0.25, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5])  # share of velocity that is turned round
+_LEAST = 1e-3  # of the scatter that components are scaled to
 _LIKE = 0.3  # of what blows have in common that one must show
 _SURE = 5.0  # standard deviations by which a cell surely has a kink
 _FOLDS = 10
@@ -229,7 +230,9 @@ def _kinks(seen: Float, fold: _Fold, steps: Float, width: float) -> Float:
     kept = _folds(fold)
 
     def grams(columns: Float) -> Float:
-        return np.stack([columns[some].T @ columns[some] for some in kept])
+        """Of columns of time and what is seen; that has a scatter, at least a little, where a drawing has no noise."""
+        least = np.r_[np.zeros(columns.shape[1] - seen.shape[1]), np.full(seen.shape[1], _LEAST * len(columns))]
+        return np.asarray(np.stack([columns[some].T @ columns[some] for some in kept]) + np.diag(least))
 
     def left(gram: Float, gone: int) -> Float:
         """Grams of what the first `gone` columns leave of the others."""
@@ -273,7 +276,7 @@ def _place(every: Float, fold: _Fold, lag: float, width: float, grid: tuple[int,
     """How far down the picture velocity is lost, 0 to 1: middle of the cells that surely have a kink; None without."""
     since = (fold.since - lag) / width
     columns = fold.centred(np.stack([np.maximum(since, 0.0), since, since**2], axis=1))
-    inverse = np.linalg.inv(columns.T @ columns)
+    inverse = np.linalg.pinv(columns.T @ columns)
     kinks = inverse @ columns.T @ every
     scatter = np.sqrt(np.mean((every - columns @ kinks) ** 2, axis=0) * inverse[0, 0]) + 1e-9
     sure = np.where(np.abs(kinks[0]) > _SURE * scatter, kinks[0] ** 2, 0.0)
