@@ -142,7 +142,7 @@ def _lengths(options: Options, goals: Goals) -> Table:
         seconds, words, median, late = map(float, ran.stdout.split())
         rows.append((f"{minutes} min", f"espeak-ng, {words:.0f} words", f"{seconds:.0f}", f"{ran.peak_mb:.0f}",
                      milliseconds(median), milliseconds(late)))  # fmt: skip
-        goals.add(f"{minutes} min of speech in less than 1 GB", f"{ran.peak_mb:.0f} MB", ran.peak_mb < 1000)
+        goals.add(f"{minutes} min of speech in less than 1.5 GB", f"{ran.peak_mb:.0f} MB", ran.peak_mb < 1500)
     return Table(
         "Long recordings", ("length", "by", "seconds", "MB resident", "median, ms", "p95, ms"), rows,
         "Resident memory includes Python, NumPy, numba, and the emissions; recordings are read from WAV files.",
