@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("avfuse")
+settings.load_profile("avfuse")
 
 # Benchmarks are not installed; appended, so that avfuse itself still comes from where it is installed.
 sys.path.append(str(Path(__file__).resolve().parents[1]))

@@ -34,7 +34,7 @@ def without(ends: np.ndarray, *gone: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for k, (a, b) in enumerate(ends.T) if k not in gone]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(connected())
 def test_labels_tell_bridges_and_pairs_that_cut(graph):
     count, ends = graph
@@ -47,7 +47,7 @@ def test_labels_tell_bridges_and_pairs_that_cut(graph):
             assert (labels[j] == labels[k]) == (len(reached(count, without(ends, j, k))) < count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(connected())
 def test_cuts_are_all_bridges_pairs_and_nodes_with_what_hangs_by_them(graph):
     count, ends = graph
@@ -67,7 +67,7 @@ def test_cuts_are_all_bridges_pairs_and_nodes_with_what_hangs_by_them(graph):
     assert all(off and 0 not in off for off in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(connected(), st.data())
 def test_trees_and_chains_are_the_best_ones(graph, data):
     count, ends = graph
@@ -94,7 +94,7 @@ def test_components_are_numbered_from_the_first_node():
     np.testing.assert_array_equal(components(5, np.array([[3, 4], [1, 0]])), [0, 1, 2, 1, 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(connected())
 def test_an_edge_helps_to_place_what_can_be_left_out_on_the_way_to_it(graph):
     count, ends = graph

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kernel
     st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(2, 6), st.integers(2, 9),
     st.floats(0.0, 0.04), st.floats(0.001, 0.03), st.floats(0.001, 0.2),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_flashes_leave_agrees_with_its_twin(seed, events, frames, height, readout, exposure, lasting):
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.uniform(0.01, 0.05, events * frames))
@@ -34,7 +34,7 @@ def test_what_flashes_leave_agrees_with_its_twin(seed, events, frames, height, r
     st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4),
     st.integers(0, 3), st.integers(0, 3),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_small_pictures_agree_with_their_twin(seed, block, step, rows, columns, top, left):
     image = np.random.default_rng(seed).integers(0, 256, (top + rows * block, left + columns * block)).astype(np.uint8)
     arguments = (image, top, left, block, step, rows, columns)

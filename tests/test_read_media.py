@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import avfuse
@@ -394,7 +394,6 @@ def joined(pieces):
     return pieces[0][2], pieces[-1][1] - pieces[0][0]
 
 
-@settings(deadline=None)
 @given(st.floats(0, 100), st.sampled_from([960, 1024, 1152, 4608]), st.integers(1, 200), st.integers(1, 60))
 def test_rounded_stamps_leave_sound_unbroken(start, size, count, chunk):
     exact = start + np.arange(count) * size / RATE
@@ -410,7 +409,6 @@ def test_the_start_is_finer_than_the_stamps():
     assert abs(start - 0.0004) < 0.2e-3
 
 
-@settings(deadline=None)
 @given(st.floats(0.004, 60), st.integers(4, 90), st.integers(1, 40))
 def test_a_step_forward_is_a_gap_at_that_very_packet(gap, at, chunk):
     exact = np.arange(100) * 1024 / RATE
@@ -423,7 +421,6 @@ def test_a_step_forward_is_a_gap_at_that_very_packet(gap, at, chunk):
     assert length == pytest.approx(gap, abs=1.1e-3)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 98), st.floats(-3, 3), st.integers(1, 40))
 def test_one_odd_stamp_moves_nothing(at, error, chunk):
     stamps = np.arange(100) * 1024 / RATE

@@ -440,7 +440,7 @@ def whole_files(tmp_path_factory) -> Path:
     return folder
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_damage_is_read_or_refused_never_a_fault(whole_files, tmp_path_factory, data):
     name = data.draw(st.sampled_from(sorted(path.name for path in whole_files.iterdir() if path.is_file())))

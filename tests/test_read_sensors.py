@@ -117,7 +117,7 @@ def test_dates_in_any_unit_lose_nothing(tmp_path, unit, scale, stated):
     assert recording.facts["time_unit"] == unit
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.integers(0, 2**62), step=st.integers(10**6, 10**8))
 def test_integer_nanoseconds_never_pass_through_floats(tmp_path_factory, first, step):
     path = tmp_path_factory.mktemp("ns") / "a.csv"
@@ -127,7 +127,7 @@ def test_integer_nanoseconds_never_pass_through_floats(tmp_path_factory, first, 
     np.testing.assert_array_equal(recording["other"].times, np.arange(20) * step / 1e9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(-(2**40), 2**40), st.sampled_from(["s", "ms", "us", "ns"]))
 @example(1_700_000_000 * 1024 + 1, "s")  # a product would be rounded to 256 ns
 def test_floats_are_split_before_they_are_scaled(value, unit):
@@ -405,7 +405,7 @@ def test_a_clock_that_falls_by_less_than_a_counter_holds_is_set_back(back):
     np.testing.assert_array_equal(found.stamps, np.arange(600) * 250_000_000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 3), min_size=40, max_size=40))
 def test_rows_that_come_late_are_sorted(lateness):
     order = np.argsort(np.arange(40) + np.array(lateness), kind="stable")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import reference
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import avfuse
@@ -80,7 +80,6 @@ def offset_between(reference: np.ndarray, moving: np.ndarray, rate: float) -> fl
 
 
 @pytest.mark.kernel
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.floats(-1.0, 1.0), st.just(float("nan"))), max_size=40),
     st.floats(-0.5, 0.5),
@@ -182,7 +181,6 @@ class Chopped:
             first += size
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 500), max_size=12), st.lists(st.integers(1, 700), min_size=1, max_size=6))
 def test_how_sound_was_cut_does_not_matter(sizes, takes):
     values = np.random.default_rng(1).standard_normal((2, 2500)).astype(np.float32)

@@ -69,7 +69,7 @@ def test_agrees_with_soxr_on_noise_below_the_edge():
     assert np.std((ours - theirs)[500:-500]) < 1e-4 * np.std(theirs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(PAIRS),
     st.integers(1, 3),
@@ -122,7 +122,6 @@ def test_rates_that_are_not_positive_are_refused(rate):
 
 
 @pytest.mark.kernel
-@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(0, 9), st.integers(0, 2**32 - 1))
 def test_polyphase_kernel_agrees_with_its_twin(channels, groups, pairs, first, seed):
     rng = np.random.default_rng(seed)
@@ -136,7 +135,6 @@ def test_polyphase_kernel_agrees_with_its_twin(channels, groups, pairs, first, s
 
 
 @pytest.mark.kernel
-@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_interpolated_kernel_agrees_with_its_twin(channels, count, seed):
     rng = np.random.default_rng(seed)

@@ -62,7 +62,7 @@ def lag_between(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_interpolation_is_the_sum_of_weights(seed):
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(int(rng.integers(1, 40))).astype(np.float32)
@@ -74,7 +74,7 @@ def test_interpolation_is_the_sum_of_weights(seed):
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pulses_are_the_transpose_of_interpolation(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 30))
@@ -86,7 +86,7 @@ def test_pulses_are_the_transpose_of_interpolation(seed):
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_image_sources_are_the_mirrored_rooms(seed):
     rng = np.random.default_rng(seed)
     size = rng.uniform(1.5, 4.0, 3)
@@ -102,7 +102,7 @@ def test_image_sources_are_the_mirrored_rooms(seed):
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_damped_sines_follow_their_formula(seed):
     rng = np.random.default_rng(seed)
     decays = rng.uniform(0.01, 0.1, 5)
@@ -121,7 +121,7 @@ def test_damped_sines_follow_their_formula(seed):
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_voice_is_a_source_and_its_resonators(seed):
     rng = np.random.default_rng(seed)
     n, hop = 300, 40
@@ -134,7 +134,7 @@ def test_the_voice_is_a_source_and_its_resonators(seed):
 
 @pytest.mark.kernel
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_gain_control_follows_the_level(seed):
     rng = np.random.default_rng(seed)
     values = (rng.standard_normal(200) * np.repeat(10.0 ** rng.uniform(-3, 1, 4), 50)).astype(np.float32)
@@ -230,7 +230,7 @@ def test_travel_time_is_in_the_sound_but_not_in_the_clock():
 
 
 @given(SEEDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_direct_sound_arrives_when_and_as_loud_as_the_distance_says(seed):
     rng = np.random.default_rng(seed)
     room = Room((6.0, 5.0, 3.0), np.zeros(6), 0.05)

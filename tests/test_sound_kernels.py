@@ -30,7 +30,7 @@ def close(found: np.ndarray, expected: np.ndarray, tolerance: float = 2e-5) -> N
 
 
 @given(SEEDS, FRAMES, BINS, st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cross_groups_agree_with_their_twin(seed, frames, bins, groups):
     rng = np.random.default_rng(seed)
     arguments = (
@@ -45,7 +45,7 @@ def test_cross_groups_agree_with_their_twin(seed, frames, bins, groups):
 
 
 @given(SEEDS, FRAMES, BINS, st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_slant_stacks_agree_with_their_twin(seed, groups, bins, count):
     rng = np.random.default_rng(seed)
     arguments = (spectra(rng, groups, bins), rng.uniform(-4, 4, groups), rng.uniform(-2, 2), rng.uniform(0, 0.5), count)
@@ -53,7 +53,7 @@ def test_slant_stacks_agree_with_their_twin(seed, groups, bins, count):
 
 
 @given(SEEDS, FRAMES, BINS, st.floats(0, 1), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_onset_groups_agree_with_their_twin(seed, frames, bins, keep, groups):
     rng = np.random.default_rng(seed)
     arguments = (
@@ -69,7 +69,7 @@ def test_onset_groups_agree_with_their_twin(seed, frames, bins, keep, groups):
 
 
 @given(SEEDS, FRAMES, BINS, st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_triangle_powers_agree_with_their_twin(seed, frames, bins, bands):
     rng = np.random.default_rng(seed)
     interval = np.sort(rng.integers(-1, bands + 1, bins))
@@ -78,7 +78,7 @@ def test_triangle_powers_agree_with_their_twin(seed, frames, bins, bands):
 
 
 @given(SEEDS, st.floats(-0.5, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_frame_read_too_early_is_turned_back(seed, late):
     """y read `late` samples early is y delayed by `late`: after the turn both spectra have equal phase."""
     rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def test_a_frame_read_too_early_is_turned_back(seed, late):
 
 
 @given(SEEDS, st.floats(1e-3, 1e3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_gain_does_not_change_what_is_whitened(seed, gain):
     rng = np.random.default_rng(seed)
     x, y, late, group = spectra(rng, 6, 17), spectra(rng, 6, 17), rng.uniform(-1, 1, 6), np.arange(6) // 3
@@ -98,7 +98,7 @@ def test_gain_does_not_change_what_is_whitened(seed, gain):
 
 
 @given(SEEDS, st.floats(-1.5, 1.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_right_slope_stacks_to_the_full_height(seed, slope):
     """Groups that drift by `slope` line up at that slope, and nowhere higher."""
     rng = np.random.default_rng(seed)

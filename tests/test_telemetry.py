@@ -64,7 +64,7 @@ def portions(late: np.ndarray, first: float = 0.3, burst: int = 7, rate: float =
 # Placing
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 0.9), st.integers(1, 16), st.floats(150, 800), st.integers(0, 2**31))
 def test_samples_lie_on_one_line_whatever_packets_hold(first, burst, rate, seed):
     late = np.random.default_rng(seed).uniform(-5e-4, 5e-4, 11)
@@ -145,7 +145,7 @@ def test_orin_turns_axes_and_signs():
     assert axes_of(other["Camera", "GYRO"]) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 600), st.binary(min_size=1, max_size=8))
 def test_damage_is_refused_or_read_never_a_fault(at, damage):
     data = bytearray(packet(np.ones((50, 3)), 50, STNM=b"Gyroscope (z,x,y)"))

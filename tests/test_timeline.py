@@ -461,7 +461,6 @@ def test_a_correction_inside_a_recording_parts_its_picture_from_its_sound(tmp_pa
         assert found["audio"] == pytest.approx(4.8, abs=0.021)
 
 
-@settings(deadline=None)
 @given(
     start=st.floats(0.0, 50.0),
     duration=st.floats(0.0, 50.0),

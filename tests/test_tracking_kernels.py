@@ -16,7 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(SEEDS, st.integers(1, 9), st.integers(1, 14), st.integers(1, 3), st.integers(1, 5), st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_lag_products_agree_with_their_twin(seed, n, m, width, block, lags):
     rng = np.random.default_rng(seed)
     a, b = (rng.standard_normal((k, width)).astype(np.float32) for k in (n, m))
@@ -26,7 +26,7 @@ def test_lag_products_agree_with_their_twin(seed, n, m, width, block, lags):
 
 
 @given(SEEDS, st.integers(1, 5), st.integers(1, 5), st.integers(0, 2), st.sampled_from([0.5, 2.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_path_is_worth_more_than_the_best(seed, groups, lags, steps, step_cost):
     rng = np.random.default_rng(seed)
     scores = rng.standard_normal((groups, lags)).astype(np.float32)

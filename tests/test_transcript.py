@@ -190,7 +190,7 @@ def test_speech_of_a_long_text_comes_in_pieces_that_touch():
     assert {phone.word for phone in speech.phones} == set(range(len(words)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(5, 40), st.integers(0, 2**31))
 def test_words_that_sections_put_out_of_order_go_between_their_neighbours(count, seed):
     rng = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ def transcript_of(given_words) -> Transcript:
 
 
 @given(WORDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_textgrid_and_json_hold_what_was_written(tmp_path_factory, given_words):
     made = transcript_of(given_words)
     folder = tmp_path_factory.mktemp("made")
@@ -66,7 +66,7 @@ def test_textgrid_and_json_hold_what_was_written(tmp_path_factory, given_words):
 
 
 @given(WORDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_subtitles_hold_every_word_once_and_never_overlap(given_words):
     made = transcript_of(given_words)
     found = subtitles(made.words)

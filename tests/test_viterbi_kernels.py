@@ -27,7 +27,7 @@ def scores_of(rng, frames, tokens, levels, dtype):
 
 
 @given(SEEDS, st.integers(1, 40), st.integers(1, 9), st.integers(2, 6), st.booleans(), st.sampled_from([1, 2, 7, 100]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_paths_are_those_of_the_whole_matrix(seed, frames, count, levels, ctc, every):
     """Whatever the number of frames between the rows that are kept."""
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_paths_are_those_of_the_whole_matrix(seed, frames, count, levels, ctc, e
 
 
 @given(SEEDS, st.integers(1, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_states_are_reached_no_earlier_than_any_path_can(seed, count):
     rng = np.random.default_rng(seed)
     chain = ctc_chain(rng.integers(1, 3, count), 0)
@@ -85,7 +85,7 @@ def test_pauses_take_no_frame_where_there_is_none():
 
 
 @given(SEEDS, st.integers(1, 60), st.integers(1, 12), st.sampled_from(["float32", "float64"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_paths_are_torchaudios(seed, frames, count, dtype):
     torch = pytest.importorskip("torch")
     functional = torchaudio_functional()

@@ -112,7 +112,7 @@ def test_what_does_not_compose_is_refused():
 
 
 @given(SEEDS, st.integers(2, 40), st.integers(2, 40), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_swapping_keeps_the_cost(seed, rows, columns, limited):
     rng = np.random.default_rng(seed)
     x, y = rng.random((rows, 5)), rng.random((columns, 5))
@@ -127,7 +127,7 @@ def test_swapping_keeps_the_cost(seed, rows, columns, limited):
 
 
 @given(SEEDS, st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_time_reversed_sequences_have_the_reversed_path(seed, rows, columns):
     """Where every step weighs the same; otherwise the weight belongs to the cell where a step ends."""
     rng = np.random.default_rng(seed)
@@ -357,7 +357,7 @@ def test_the_follower_takes_features_and_other_rates(pair):
 
 
 @given(SEEDS, st.floats(0.5, 0.9), st.floats(1.0, 1.8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_simulated_tempo_stays_in_its_range(seed, low, high):
     slopes = tempo_map(30.0, np.random.default_rng(seed), tempo=(low, high)).tempo(np.arange(0.01, 29.9, 0.1))
     assert slopes.min() >= low - 1e-9

@@ -26,7 +26,7 @@ def frames(rng: np.random.Generator, n: int, dims: int, levels: int) -> np.ndarr
 
 
 @given(SEEDS, LENGTHS, LENGTHS, st.integers(1, 6), WEIGHTS, *4 * [st.booleans()], st.integers(1, 8), st.integers(1, 8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_exact_paths_are_those_of_the_whole_matrix(
     seed, rows, columns, dims, weights, limited, free, rooted, nested, block, strip
 ):
@@ -63,7 +63,7 @@ def test_blocks_larger_than_what_is_held_at_once_change_nothing(limited):
 
 
 @given(SEEDS, LENGTHS, LENGTHS, st.integers(1, 6), WEIGHTS, *3 * [st.booleans()])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_paths_in_a_band_are_those_of_its_cells(seed, rows, columns, dims, weights, limited, free, rooted):
     rng = np.random.default_rng(seed)
     x, y = frames(rng, rows, dims, 3), frames(rng, columns, dims, 3)
@@ -85,7 +85,7 @@ def test_paths_in_a_band_are_those_of_its_cells(seed, rows, columns, dims, weigh
 
 
 @given(SEEDS, st.integers(1, 9), st.integers(1, 4), st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_followed_peaks_agree_with_their_twin(seed, n, m, keep):
     rng = np.random.default_rng(seed)
     arguments = (rng.random((n, m), np.float32), rng.random(m, np.float32), np.float32(keep), np.float32(0.2))
@@ -93,7 +93,7 @@ def test_followed_peaks_agree_with_their_twin(seed, n, m, keep):
 
 
 @given(SEEDS, st.integers(2, 14))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_diagonal_of_an_inverse_agrees_with_the_inverse(seed, n):
     rng = np.random.default_rng(seed)
     lower = np.tril(np.triu(rng.uniform(-1, 1, (n, n)), -2))
@@ -106,7 +106,7 @@ def test_the_diagonal_of_an_inverse_agrees_with_the_inverse(seed, n):
 
 
 @given(SEEDS, st.integers(1, 20), st.integers(1, 5), st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windowed_distances_agree_with_their_twin(seed, n, dims, half):
     rng = np.random.default_rng(seed)
     x, y = rng.random((2, dims, n), np.float32)
@@ -116,7 +116,7 @@ def test_windowed_distances_agree_with_their_twin(seed, n, dims, half):
 
 
 @given(SEEDS, LENGTHS, LENGTHS, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_cost_of_a_path_is_that_of_its_cells(seed, rows, columns, rooted):
     rng = np.random.default_rng(seed)
     x, y = rng.random((rows, 3)), rng.random((columns, 3))

@@ -9,12 +9,12 @@ other.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from avfuse.cores import on_cores
 from avfuse.temporal.hearing import BANDS, FRAME_RATE, RATE, Heard
 
 F32 = NDArray[np.float32]
@@ -159,7 +159,7 @@ def lag_points(
     reference: Heard, moving: Heard, *, low: float, high: float, count: int = 6, length: float = SEGMENT
 ) -> tuple[list[Point], int]:
     """The best lags of every piece of about `length` seconds of the moving sound, and how many pieces there are."""
-    a, b, rate = normalise(reference), normalise(moving), FRAME_RATE
+    (a, b), rate = on_cores(normalise, (reference, moving)), FRAME_RATE
     if len(a) < FRAME_RATE // 2 or len(b) < FRAME_RATE // 2:
         return [], 0
     if moving.duration > SEGMENT:
@@ -168,22 +168,24 @@ def lag_points(
     pieces = max(1, round(moving.duration / length))
     bounds = np.linspace(0, len(b), pieces + 1).astype(int)
     index = _Reference(a, int(np.diff(bounds).max()), round(_MIN_OVERLAP * rate))
-    points: list[Point] = []
-    for piece, (first, last) in enumerate(pairwise(bounds)):
+
+    def best(piece: int) -> list[Point]:
+        first, last = bounds[piece], bounds[piece + 1]
         segment = b[first:last].astype(np.float32)
         if not np.any(segment):
-            continue
+            return []
         scores, lags = index.correlate(segment)
         inside = (lags - first >= low * rate - 1) & (lags - first <= high * rate + 1)
         scores, lags = scores[inside], lags[inside]
-        if not len(lags):
-            continue
-        for k in _peaks(scores, count, rate // 25):
+        points: list[Point] = []
+        for k in _peaks(scores, count, rate // 25) if len(lags) else []:
             lag = (float(lags[k]) + _parabola(scores, k) - first) / rate
             overlap = (max(0, int(lags[k])), min(len(a), int(lags[k]) + len(segment)))
             centre = ((overlap[0] + overlap[1]) / 2 - int(lags[k]) + first) / rate
             points.append((piece, centre, lag, float(scores[k])))
-    return points, pieces
+        return points
+
+    return [point for points in on_cores(best, range(pieces)) for point in points], pieces
 
 
 _PIECE = 4.0  # seconds; 100 ppm moves 0.2 ms within half of it

@@ -10,7 +10,6 @@ steps. Costs are made where they are used and never stored.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse._kernels import warp as kernels
+from avfuse.cores import cores
 from avfuse.errors import StreamError, WeakAlignmentError
 
 F32 = NDArray[np.float32]
@@ -232,7 +232,7 @@ class _Grid:
 def _in_order(rows: int, columns: int, work: Callable[[int, int], None]) -> None:
     """work(a, b) for every block, each as soon as the ones above it and before it are done, on all cores."""
     waits = {(a, b): (a > 0) + (b > 0) for a in range(rows) for b in range(columns)}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         running = {pool.submit(work, 0, 0): (0, 0)}
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse._kernels.tracking import best_path, lag_products
+from avfuse.cores import on_cores
 from avfuse.temporal.bending import bent_lines, medians
 from avfuse.temporal.coarse import Line, lag_points, normalise
 from avfuse.temporal.evidence import FRAME, HOP, gather, paired_frames
@@ -143,7 +144,7 @@ def _rough_path(a: Heard, b: Heard, ranges: Sequence[tuple[float, float]]) -> Pa
     """By features, one lag a second, within `ranges` (seconds, in order, apart)."""
     first = np.array([int(np.floor(low * FRAME_RATE)) for low, _ in ranges])
     counts = [int(np.ceil((high - low) * FRAME_RATE)) + 1 for low, high in ranges]
-    reference, moving = normalise(a), normalise(b)
+    reference, moving = on_cores(normalise, (a, b))
     blocks = max(1, len(moving) // FRAME_RATE)
     scores = np.concatenate(
         [_products(reference, moving, start, count, blocks) for start, count in zip(first, counts, strict=True)], axis=1
@@ -181,7 +182,8 @@ def _products(
 
 def _fine_path(a: Heard, b: Heard, rough: Path) -> Path:
     """By waveforms, one lag each half second, within 32 ms of the rough one."""
-    pieces = [p for low, high, line in _short_lines(rough) if (p := _compared(a, b, low, high, line)) is not None]
+    compared = on_cores(lambda short: _compared(a, b, *short), _short_lines(rough))
+    pieces = [p for p in compared if p is not None]
     if not pieces:
         return Path(np.zeros(0), np.zeros(0), np.zeros(0))
     scale = float(np.median(np.concatenate([p.heights.std(axis=1) for p in pieces]))) + 1e-12

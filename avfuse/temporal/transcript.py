@@ -8,16 +8,15 @@ decide     here, and in speech_confidence.py
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse.cores import cores, on_cores
 from avfuse.errors import StreamError, WeakAlignmentError
 from avfuse.features.cepstra import FRAME_RATE, Cepstra, mel_cepstra
 from avfuse.stream import Stream
@@ -401,8 +400,7 @@ def _read(heard: Cepstra, spoken: Spoken, windows: Sequence[_Window]) -> _Readin
         rng = np.random.default_rng(first)
         return part, fit(*part.sheet(heard, low, high), rng, shuffles) if len(part.frames) else None
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        fits = list(pool.map(fitted, windows))
+    fits = on_cores(fitted, windows, most=cores())
     for ((first, last), (a, _), (low, high)), (part, found) in zip(windows, fits, strict=True):
         if found is None:
             continue
