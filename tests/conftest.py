@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 # A busy machine is no fault of what is tested.
-settings.register_profile("avfuse")
+settings.register_profile("avfuse", deadline=None)
 settings.load_profile("avfuse")
 
 # Benchmarks are not installed; appended, so that avfuse itself still comes from where it is installed.
