@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,8 @@ def test_films_of_different_happenings_are_refused():
 def test_a_brief_film_is_told(shown):
     one, two = shown
     keep = two.times < 5
-    per_frame = {name: v[keep] for name, v in vars(two).items() if isinstance(v, np.ndarray) and len(v) == len(keep)}
+    values = {f.name: getattr(two, f.name) for f in fields(two)}
+    per_frame = {name: v[keep] for name, v in values.items() if isinstance(v, np.ndarray) and len(v) == len(keep)}
     brief = replace(two, **per_frame)
     found = compare_pictures(one, brief)
     assert found.status == "degenerate"
