@@ -16,6 +16,9 @@ from avfuse.simulation.devices import Device
 from avfuse.simulation.sampling import sample_on_clock
 from avfuse.simulation.sounds import make_sound
 from avfuse.temporal import estimate_clock
+from avfuse.temporal.coarse import Line
+from avfuse.temporal.hearing import hear
+from avfuse.temporal.tracking import wanders
 
 RATE = 16000.0
 LENGTH = 90.0
@@ -176,6 +179,21 @@ def test_breaks_survive_the_json(found, tmp_path: Path):
 
 
 # Drift that changes
+
+
+def test_what_only_one_recording_goes_on_with_is_no_wandering():
+    """Looking for breaks in earnest takes longer than all else: a clock that keeps to its line must not cause it."""
+    sound, steep = make_sound("speech", 400.0, RATE, np.random.default_rng(3)), 150e-6
+    camera = noisy(sound[: round(150 * RATE)], 1)
+    line = Line(100.0, steep, 0.0, 10.0)
+
+    def wandering(clock: ClockMap | PiecewiseClock) -> bool:
+        recorder = noisy(sample_on_clock(sound, RATE, clock, RATE, round(290 * RATE)), 2)
+        return wanders(hear(camera), hear(recorder), line)
+
+    whole = ClockMap(100.0, steep)
+    assert not wandering(whole)
+    assert wandering(dropping_clock(whole, 290.0, [(20.0, 0.3)]))
 
 
 def test_a_clock_that_wanders_is_followed_within_its_interval():

@@ -82,6 +82,7 @@ def wanders(a: Heard, b: Heard, line: Line) -> bool:
     high = max(line.lag_at(0.0), line.lag_at(b.duration)) + _AROUND
     rough = _rough_path(a, b, [(low, high)])
     off = np.abs(rough.lags - (line.lag + line.drift * (rough.times - line.centre))) > 1.6 / FRAME_RATE
+    off &= rough.strength > 0  # where only one of the two goes on, the path leads anywhere
     # Two seconds that agree on another lag.
     return bool(np.any(off[1:] & off[:-1] & (np.abs(np.diff(rough.lags)) < 1.5 / FRAME_RATE)))
 
