@@ -117,6 +117,11 @@ def _hear_all(named: Mapping[str, Recording], tell: Progress) -> dict[str, Heard
     return found
 
 
+def _deaf(heard: Heard) -> bool:
+    """Whether its microphone was as good as off."""
+    return nothing_to_hear(heard) is not None or heard.steady
+
+
 def _hear(recording: Recording) -> Heard:
     first: Heard | None = None
     for stream in recording.of_kind("sound"):
@@ -162,8 +167,7 @@ def _compare_movements(
     tell: Progress,
 ) -> dict[Pair, ClockEstimate]:
     """Comparisons by motion of recordings that sound has not brought together, until nothing is left apart."""
-    # A camera whose microphone was off is as good as silent.
-    sounds = {n: [named[n][h.name]] for n, h in heard.items() if nothing_to_hear(h) is None and not h.steady}
+    sounds = {n: [named[n][h.name]] for n, h in heard.items() if not _deaf(h)}
     made = {name: Movement(recording, sounds.get(name, [])) for name, recording in named.items()}
     movements = {name: m for name, m in made.items() if m.tells}
     together = {name: k for k, group in enumerate(_belonging(list(named), edges)) for name in group}
@@ -279,7 +283,7 @@ def _clock_of(
         by_motion = any(name in pair and e.clock is not None and e.drift_known for pair, e in moved.items())
         drift_known = by_motion or (found.drift_std is not None and found.drift_std < _DRIFT_TOLD)
         return found if drift_known else replace(found, drift_known=False)
-    if name not in heard or nothing_to_hear(heard[name]) is not None or heard[name].steady:
+    if name not in heard or _deaf(heard[name]):
         of_motion = [(pair, e) for pair, e in moved.items() if name in pair and e.clock is None]
         if of_motion:
             (a, b), refusal = min(of_motion, key=lambda item: (root not in item[0], item[0]))

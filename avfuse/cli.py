@@ -204,7 +204,11 @@ def _tables_read(
             found.append(file)
             continue
         # A column of time, where there is one, tells more than a rate.
-        ways: list[dict[str, Any]] = [{"time_column": time_column, "time_unit": time_unit}, {"rate": rate}, {}]
+        ways: list[dict[str, Any]] = [{"time_column": time_column, "time_unit": time_unit}]
+        if rate is not None:
+            ways.append({"rate": rate})
+        if time_column is not None or time_unit is not None:
+            ways.append({})
         errors = []
         for way in ways:
             try:

@@ -36,6 +36,15 @@ class Source(Protocol):
     def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]: ...
 
 
+def parts_of_times(times: NDArray[np.float64], duration: float) -> Iterator[slice]:
+    """Rising times in parts of `duration` seconds, in order; none is empty."""
+    index = 0
+    while index < len(times):
+        stop = max(int(np.searchsorted(times, times[index] + duration)), index + 1)
+        yield slice(index, stop)
+        index = stop
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """One measurement on one clock.
@@ -180,11 +189,8 @@ class Stream:
         elif self.kind == "sound":
             yield from self._sound_blocks(self.values, duration, rate)
         elif self.times is not None:
-            index = 0
-            while index < len(self.times):
-                stop = max(int(np.searchsorted(self.times, self.times[index] + duration)), index + 1)
-                yield self.times[index:stop], self.values[index:stop]
-                index = stop
+            for part in parts_of_times(self.times, duration):
+                yield self.times[part], self.values[part]
         else:
             assert self.rate is not None
             size = max(1, round(duration * self.rate))

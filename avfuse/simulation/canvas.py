@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from avfuse.stream import Block, parts_of_times
 
 Float = NDArray[np.float64]
 Canvas = NDArray[np.uint8]
@@ -44,6 +46,13 @@ def at(track: Float, time: float) -> Float:
     low = int(place)
     part = place - low
     return np.asarray(track[low] * (1 - part) + track[min(low + 1, len(track) - 1)] * part)
+
+
+def coloured_blocks(times: Float, frame: Callable[[int], Canvas], duration: float) -> Iterator[Block]:
+    """(times, frames) by parts of `duration` seconds, with frames (n, height, width, 3) uint8 RGB of grey ones."""
+    for part in parts_of_times(times, duration):
+        drawn = [np.repeat(frame(k)[:, :, None], 3, axis=2) for k in range(part.start, part.stop)]
+        yield times[part], np.stack(drawn)
 
 
 def _fixed(*values: float) -> Any:

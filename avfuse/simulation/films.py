@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
-from avfuse.simulation.canvas import Canvas, Placed, at, ellipse, wander
+from avfuse.simulation.canvas import Canvas, Placed, at, coloured_blocks, ellipse, wander
 from avfuse.simulation.sampling import Sound, rms
 from avfuse.simulation.sounds import ambience, impacts, music, speech
 from avfuse.simulation.striking import PAUSES, STRIKERS, Striker, striker
@@ -223,12 +223,7 @@ class _Film:
         """(times, frames) with frames (n, height, width, 3) uint8 RGB."""
         if rate is not None:
             raise StreamError("a film is never resampled; expected rate=None")
-        index = 0
-        while index < len(self.times):
-            stop = max(int(np.searchsorted(self.times, self.times[index] + duration)), index + 1)
-            frames = [np.repeat(self.frame(k)[:, :, None], 3, axis=2) for k in range(index, stop)]
-            yield self.times[index:stop], np.stack(frames)
-            index = stop
+        yield from coloured_blocks(self.times, self.frame, duration)
 
     def frame(self, index: int) -> Canvas:
         """(height, width) uint8."""

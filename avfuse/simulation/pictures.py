@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from avfuse.errors import StreamError
 from avfuse.simulation.sampling import Clock
-from avfuse.stream import Block
+from avfuse.stream import Block, parts_of_times
 
 Image = NDArray[np.uint8]
 _SHIFT = 4  # OpenCV draws on sixteenths of a pixel
@@ -119,11 +119,8 @@ class Film:
 
     def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
         """(times, frames) with frames (n, height, width, 3) uint8 RGB."""
-        index = 0
-        while index < len(self.times):
-            stop = max(int(np.searchsorted(self.times, self.times[index] + duration)), index + 1)
-            yield self.times[index:stop], np.stack([self.frame(k) for k in range(index, stop)])
-            index = stop
+        for part in parts_of_times(self.times, duration):
+            yield self.times[part], np.stack([self.frame(k) for k in range(part.start, part.stop)])
 
     def frame(self, index: int) -> Image:
         """(height, width, 3) uint8 RGB."""

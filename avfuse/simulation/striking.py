@@ -5,6 +5,8 @@ Contact lasts: what is hit gives way for some milliseconds, and it is the first 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -21,11 +23,14 @@ PAUSES: dict[Striker, tuple[float, float]] = {
 
 def striker(kind: Striker, hits: Float, rng: np.random.Generator, size: tuple[int, int]) -> Placed:
     """What hits at the times `hits` (seconds), drawn in pictures of `size`."""
-    made = {"hammer": _Hammer, "ball": _Ball, "hands": _Hands, "sticks": _Sticks}[kind](hits, rng, size)
+    kinds: dict[Striker, Callable[..., _Hits]] = {
+        "hammer": _Hammer, "ball": _Ball, "hands": _Hands, "sticks": _Sticks,
+    }  # fmt: skip
+    made = kinds[kind](hits, rng, size)
     return made.draw, made.down
 
 
-class _Hits:
+class _Hits(ABC):
     """When the next hit comes, and how long ago the last was."""
 
     down: float  # how far down the picture it hits, 0 to 1
@@ -41,8 +46,8 @@ class _Hits:
         since = time - float(self.hits[k - 1]) if k else np.inf
         return until, since, k
 
-    def draw(self, canvas: Canvas, time: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def draw(self, canvas: Canvas, time: float) -> None: ...
 
 
 class _Hammer(_Hits):

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.simulation.canvas import Canvas, coloured_blocks, ellipse
 from avfuse.stream import Block, Stream
 
 F64 = NDArray[np.float64]
-Canvas = NDArray[np.uint8]
 
 _TRACK = 100.0  # Hz of what moves
 _MARGIN = 10.0  # seconds before and after
 _ROOM = 2.0  # metres about the middle in which people are
-_SHIFT = 4  # OpenCV draws on sixteenths of a pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +143,10 @@ class _View:
 
     def blocks(self, duration: float, rate: float | None = None) -> Iterator[Block]:
         """(times, frames) with frames (n, height, width, 3) uint8 RGB."""
-        index = 0
-        while index < len(self.times):
-            stop = max(int(np.searchsorted(self.times, self.times[index] + duration)), index + 1)
-            frames = [np.repeat(self.frame(k)[:, :, None], 3, axis=2) for k in range(index, stop)]
-            yield self.times[index:stop], np.stack(frames)
-            index = stop
+        yield from coloured_blocks(self.times, self.frame, duration)
 
     def frame(self, index: int) -> Canvas:
         """(height, width) uint8."""
-        import cv2
-
         image = self._backdrop.copy()
         bodies, hands, light = self.happening.at(float(self.event[index]))
         right = np.array([np.cos(self.side), np.sin(self.side)])
@@ -172,8 +164,7 @@ class _View:
             near = depth + self.away + _ROOM
             scale = 0.9 * width / max(near, 0.3)
             centre = (width / 2 + across * scale, 0.55 * height - up * scale)
-            points = [tuple(round(v * 2**_SHIFT) for v in pair) for pair in (centre, (wide * scale, tall * scale))]
-            cv2.ellipse(image, points[0], points[1], 0, 0, 360, round(grey), -1, cv2.LINE_AA, _SHIFT)
+            ellipse(image, centre, (wide * scale, tall * scale), grey)
         grain = np.random.default_rng([self.seed, index]).normal(0.0, self.noise, image.shape)
         return np.clip(image * (self.gain * light) + grain, 0, 255).astype(np.uint8)
 

@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from avfuse.alignment import Candidate, ClockEstimate
-from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.features.channels import channels
 from avfuse.features.inertia import force_parts
 from avfuse.stream import Kind, Stream
-from avfuse.temporal.coupling import Coupling, coherence, couple, effective_count, weighted
+from avfuse.temporal.coupling import Coupling, clock_of, coherence, couple, cov_at_zero, effective_count, weighted
 from avfuse.temporal.covariation import Blocks, Line, lines
-from avfuse.temporal.motion import Samples, swapped
+from avfuse.temporal.motion import Samples, logistic, swapped
 from avfuse.temporal.tracks import Track, octave_mean, samples_of, shaped, track_of, windows_of
 
 F64 = NDArray[np.float64]
@@ -104,9 +103,9 @@ class _Found:
 
     @property
     def probability(self) -> float:
-        beyond = _logistic((self.nats[0] - self.chance - _BEYOND) / _SOFT_BEYOND)
-        told = _logistic((self.witnesses - _WITNESSES) / _SOFT_WITNESSES)
-        return beyond * told * _logistic(math.log(max(self.distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT) * _SUREST
+        beyond = logistic((self.nats[0] - self.chance - _BEYOND) / _SOFT_BEYOND)
+        told = logistic((self.witnesses - _WITNESSES) / _SOFT_WITNESSES)
+        return beyond * told * logistic(math.log(max(self.distinct, 1e-9) / _DISTINCT) / _SOFT_DISTINCT) * _SUREST
 
 
 def estimate_canonical(reference: Stream, moving: Stream, *, max_offset: float | None = None) -> ClockEstimate:
@@ -344,10 +343,6 @@ def _memory(x: Track, y: Track) -> F64:
     return np.asarray(np.maximum(one @ two.T / one.shape[1], 1.0))
 
 
-def _logistic(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
-
-
 def _answer(found: _Found | None) -> ClockEstimate:
     if found is None:
         return ClockEstimate("no_match", message="no two stretches overlap that are long enough to be compared")
@@ -359,10 +354,8 @@ def _answer(found: _Found | None) -> ClockEstimate:
     if settled is None:
         if found.nats[0] > found.chance + _BEYOND and found.distinct < _DISTINCT:
             total = sum(found.nats)
-            listed = tuple(
-                Candidate(line.lag - line.drift * line.centre, line.drift, nats / total)
-                for line, nats in zip(found.lines, found.nats, strict=True)
-            )
+            maps = [clock_of(line) for line in found.lines]
+            listed = tuple(Candidate(m.offset, m.drift, n / total) for m, n in zip(maps, found.nats, strict=True))
             message = f"repeats itself: {len(listed)} places fit; limit max_offset"
             return ClockEstimate(
                 "ambiguous", candidates=listed, confidence=listed[0].confidence, message=message, diagnostics=seen
@@ -373,10 +366,8 @@ def _answer(found: _Found | None) -> ClockEstimate:
                 f"its channels go with those of the reference in {found.witnesses:.1f} moments, which chance may do"
             )
         return ClockEstimate("no_match", confidence=1 - found.probability, message=message, diagnostics=seen)
-    jacobian = np.array([[1.0, -settled.centre], [0.0, 1.0]])
     return ClockEstimate(
-        "aligned", ClockMap(settled.lag - settled.drift * settled.centre, settled.drift),
-        jacobian @ settled.cov @ jacobian.T, found.probability,
+        "aligned", clock_of(settled), cov_at_zero(settled.cov, settled.centre), found.probability,
         diagnostics={"middle": settled.centre, **seen, "explained": settled.explained},
     )  # fmt: skip
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from avfuse.clock import ClockMap
 from avfuse.temporal.calibration import PRIOR_DRIFT
 from avfuse.temporal.tracks import Track, octave_mean, shaped, windows_of
 
@@ -29,6 +31,27 @@ _LONGEST_STEP, _LARGEST_DRIFT = 0.05, 2e-4
 _WINDOW = 4.0  # seconds of the windows over which coherence is measured
 _LEAST_WINDOWS = 6
 _ORDER, _RIDGE = 8, 1e-4  # of the prediction of a track from its past
+
+
+class Centred(Protocol):
+    """A clock about the middle of what tells it: t_reference = t + lag + drift * (t - centre)."""
+
+    @property
+    def lag(self) -> float: ...
+    @property
+    def drift(self) -> float: ...
+    @property
+    def centre(self) -> float: ...
+
+
+def clock_of(found: Centred) -> ClockMap:
+    return ClockMap(found.lag - found.drift * found.centre, found.drift)
+
+
+def cov_at_zero(cov: F64, centre: float) -> F64:
+    """Of (offset, drift), from that of (lag, drift) about `centre`."""
+    jacobian = np.array([[1.0, -centre], [0.0, 1.0]])
+    return np.asarray(jacobian @ cov @ jacobian.T)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,13 +27,24 @@ from avfuse.errors import StreamError
 from avfuse.features.flow import ImageMotion, image_motion
 from avfuse.features.inertia import rotation_rate, velocity
 from avfuse.stream import Stream
-from avfuse.temporal.coupling import Coherence, Coupling, coherence, couple, innovations, misfit, weighted
+from avfuse.temporal.coupling import (
+    Coherence,
+    Coupling,
+    clock_of,
+    coherence,
+    couple,
+    cov_at_zero,
+    innovations,
+    misfit,
+    weighted,
+)
 from avfuse.temporal.covariation import Line, block_scores, lines
 from avfuse.temporal.shutter import estimate_shutter, seen_below_middle
 from avfuse.temporal.tracks import Track, native_rate, repetition, samples_of, track_of, whitened
 
 F64 = NDArray[np.float64]
 Relation = Literal["rotation", "linear"]
+TURNING = ("rotation_rate", "pose", "orientation")  # kinds that tell how a body turned
 
 _BAND = 0.45  # of the slower stream's rate: what its samples can hold
 _HIGHEST, _HIGHEST_LONG, _LONG = 60.0, 20.0, 900.0  # Hz looked at; where more than so many seconds overlap
@@ -149,8 +160,7 @@ class Match:
 
     @property
     def map(self) -> ClockMap:
-        c = self.coupling
-        return ClockMap(c.lag - c.drift * c.centre, c.drift)
+        return clock_of(self.coupling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,17 +241,15 @@ def _by_rows(found: MotionEstimate, seen: ImageMotion, sensor: Samples) -> Motio
     longest = float(np.median(seen.apart))
     if rows is None or not (rows.std < _FRACTION * longest and rows.explained > _ROWS_EXPLAINED):
         return replace(found, clock=loose)
-    clock = ClockMap(rows.lag - rows.drift * rows.centre, rows.drift)
+    clock = clock_of(rows)
     apart = abs(float(clock(rows.centre) - loose.clock(rows.centre)))
     # One rotation for all rows is off by half of them at most.
     explained = abs(rows.readout) / 2 + 5 * float(loose.std_at(rows.centre))
     if abs(rows.readout) > longest + 2 * rows.std or apart > explained:
         return replace(found, clock=loose)
-    jacobian = np.array([[1.0, -rows.centre], [0.0, 1.0]])
     said = {"middle": rows.centre, "readout": rows.readout, "readout_std": rows.std}
-    better = replace(
-        loose, clock=clock, cov=jacobian @ rows.cov @ jacobian.T, diagnostics={**loose.diagnostics, **said}
-    )
+    cov = cov_at_zero(rows.cov, rows.centre)
+    better = replace(loose, clock=clock, cov=cov, diagnostics={**loose.diagnostics, **said})
     return replace(found, clock=better, readout=rows.readout, readout_std=rows.std)
 
 
@@ -259,13 +267,17 @@ def surest(pairs: Sequence[tuple[Samples, Samples]], max_offset: float | None) -
     return min(found, key=lambda m: (m.clock.status != "aligned", m.clock.std if m.clock.clock else 0.0))
 
 
+def comparable_kinds(one: str, two: str) -> bool:
+    """Whether sensors of these kinds are compared by how they moved."""
+    return one == two == "acceleration" or (one in TURNING and two in TURNING)
+
+
 def comparable(reference: Stream, moving: Stream) -> list[tuple[Samples, Samples]]:
     """What two streams of sensors say of the same motion; empty where their kinds have nothing in common."""
-    turning = {"rotation_rate", "orientation", "pose"}
-    if reference.kind == moving.kind == "acceleration":
-        return [(Samples.of(reference), Samples.of(moving))]
-    if reference.kind not in turning or moving.kind not in turning:
+    if not comparable_kinds(reference.kind, moving.kind):
         return []
+    if reference.kind == "acceleration":
+        return [(Samples.of(reference), Samples.of(moving))]
     rates = [s if s.kind == "rotation_rate" else rotation_rate(s) for s in (reference, moving)]
     pairs = [(Samples.of(rates[0]), Samples.of(rates[1]))]
     if reference.kind == moving.kind == "pose":
@@ -367,7 +379,7 @@ def _search(
         again, every = repetition(grids[1])
         if again > _REPEATS and (max_offset is None or max_offset > every / 2):
             distinct = min(distinct, 1.0)
-    probability = _logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * _logistic(
+    probability = logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * logistic(
         math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
     )
     return _Comparison(apart, probability, distinct, 1 / high)
@@ -382,7 +394,7 @@ def _common(grids: Sequence[Track], match: Match) -> float:
 def _weighed(grids: Sequence[Track], coupling: Coupling, high: float) -> Match:
     x, y = grids
     how = coherence(x, y, coupling, _LOW, high)
-    clock = ClockMap(coupling.lag - coupling.drift * coupling.centre, coupling.drift)
+    clock = clock_of(coupling)
     back = clock.inverse()
     # Of the two, the noisier one says more of the other.
     new = max(
@@ -393,7 +405,7 @@ def _weighed(grids: Sequence[Track], coupling: Coupling, high: float) -> Match:
     return Match(coupling, how, how.information / channels / _COHERENCE + new / _INNOVATIONS)
 
 
-def _logistic(value: float) -> float:
+def logistic(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
 
@@ -414,13 +426,12 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
         return MotionEstimate(ClockEstimate("no_match", confidence=found.probability, message=message))
     settled = _settle(x, y, best, relation)
     c = settled.coupling
-    jacobian = np.array([[1.0, -c.centre], [0.0, 1.0]])
     rotation = _rotation_of(c) if relation == "rotation" else None
     one_turn = rotation is not None and rotation.matrix is None and c.moments < _FEW_MOMENTS
     clock = ClockEstimate(
         "aligned",
         settled.map,
-        jacobian @ c.cov @ jacobian.T,
+        cov_at_zero(c.cov, c.centre),
         min(found.probability, _ONE_TURN) if one_turn else found.probability,
         diagnostics={"middle": c.centre, "strength": found.strength, "explained": c.explained, "moments": c.moments},
     )

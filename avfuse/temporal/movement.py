@@ -19,21 +19,22 @@ from avfuse.features.light import PictureFeatures, picture_features
 from avfuse.features.loudness import SoundFeatures, sound_features
 from avfuse.stream import Kind, Recording, Stream
 from avfuse.temporal.canonical import channels_of, compare_channels, estimate_canonical, inexact_of
-from avfuse.temporal.motion import Samples, compare_motions, estimate_motion, swapped
+from avfuse.temporal.motion import (
+    TURNING,
+    Samples,
+    comparable_kinds,
+    compare_motions,
+    estimate_motion,
+    swapped,
+)
 from avfuse.temporal.picture import compare_sound_picture
 from avfuse.temporal.scenes import compare_pictures
 
 _KINDS = ("rotation_rate", "pose", "orientation", "acceleration")
 _MOST = 600.0  # seconds of a picture that are looked at; a minute of it takes about twenty
-_TURNING = ("rotation_rate", "pose", "orientation")
 _PLAIN = ("feature", "other", "points")  # what only `canonical` compares
 _FELT = ({"acceleration", "pose"}, {"acceleration", "orientation"})  # what one feels is a linear map of the other
 _MOST_PAIRS = 12  # of streams of two recordings whose channels are compared
-
-
-def comparable_kinds(one: str, two: str) -> bool:
-    """Whether sensors of these kinds are compared by how they moved."""
-    return one == two == "acceleration" or (one in _TURNING and two in _TURNING)
 
 
 class Movement:
@@ -180,7 +181,7 @@ def _with_channels(reference: Movement, moving: Movement) -> list[tuple[Stream, 
 
 
 def _turning(movement: Movement) -> list[Stream]:
-    return [s for s in movement.sensors if s.kind in _TURNING]
+    return [s for s in movement.sensors if s.kind in TURNING]
 
 
 def _of_streams(a: Stream | ImageMotion, b: Stream | ImageMotion, max_offset: float | None) -> ClockEstimate | None:
