@@ -218,6 +218,15 @@ def symmetric_inverse(matrix: F64) -> F64:
     return np.asarray((vectors / values) @ vectors.T * scale[:, None] * scale)
 
 
+def larger(least: F64, other: F64) -> F64:
+    """The smallest covariance that is no less than `least` along the axes that it shares with the other."""
+    root = np.linalg.cholesky(least + 1e-9 * np.diag(np.diag(least)) + 1e-24 * np.eye(len(least)))
+    back = np.linalg.inv(root)
+    values, vectors = np.linalg.eigh(back @ other @ back.T)
+    turned = root @ vectors
+    return np.asarray((turned * np.maximum(values, 1.0)) @ turned.T)
+
+
 def _jacobian(moved: F64, away: F64, fitted: F64, turned: F64, heard: F64, rotation: bool) -> F64:
     """d fitted / d (lag, drift, then rotation vector and gain, or the matrix row by row), `(n, q, parameters)`."""
     clock = [moved[:, :, None], (moved * away[:, None])[:, :, None]]
@@ -361,7 +370,7 @@ def innovations(x: Track, y: Track, mapped: Callable[[F64], F64], matrix: F64, h
     both = (y.valid & reference.covers(at))[::step]
     target = y.values[:, ::step]
     heard = matrix @ np.where(both, reference(at[::step]).T, 0.0)
-    taps = _prediction_error(target, both)
+    taps = prediction_error(target, both)
     # Only what came before: near an end, a filter that looks ahead would invent what it sees.
     whole = np.convolve(both, np.ones(len(taps)))[: both.size] > len(taps) - 0.5
     if whole.sum() < 2 * len(taps):
@@ -381,7 +390,7 @@ def innovations(x: Track, y: Track, mapped: Callable[[F64], F64], matrix: F64, h
     return max(0.0, nats - (4 if matrix.shape == (3, 3) else matrix.size) / 2)
 
 
-def _prediction_error(values: F64, valid: NDArray[np.bool_]) -> F64:
+def prediction_error(values: F64, valid: NDArray[np.bool_]) -> F64:
     """What leaves of `(channels, n)` only what their last samples do not tell (Yule and Walker), `(order + 1,)`."""
     from scipy.linalg import solve_toeplitz
 

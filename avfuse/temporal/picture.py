@@ -228,7 +228,7 @@ def _turns(picture: PictureFeatures) -> Single:
     """(n, pools): how much velocity is lost or reversed at each frame."""
     turns = _pooled(picture, picture.impulse)
     turns[_lit(picture)] = 0.0
-    return turns
+    return np.maximum(turns, 0.0)  # differences of sums of nothing may come out below it
 
 
 def _stops(picture: PictureFeatures) -> Single:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from avfuse.clock import ClockMap
 from avfuse.features.flow import ImageMotion
 from avfuse.temporal.calibration import PRIOR_DRIFT
-from avfuse.temporal.coupling import spread_of_scores, symmetric_inverse, usual_energy
-from avfuse.temporal.tracks import native_rate, track_of
+from avfuse.temporal.coupling import larger, spread_of_scores, symmetric_inverse, usual_energy
+from avfuse.temporal.frames import Turned
 
 F64 = NDArray[np.float64]
 
@@ -25,8 +25,8 @@ _TAILS = 4.0  # degrees of freedom of the weights of frames
 _LOCAL = 0.5  # seconds over which a weight looks: weights that follow each frame's own noise look surer than they are
 _BATCH = 0.5  # seconds of scores that are summed before their covariance is taken
 _LEAST_BATCHES = 8
-_FINER = 2.0  # times the rate of frames: what is kept of the gyroscope
 _LONGEST_STEP, _FARTHEST = 0.01, 2.0  # seconds; times from frame to frame
+_FINER = 2.0  # times the rate of frames: what is kept of the sensor
 _STEP = 1e-4  # seconds over which scores are differentiated
 _CLOCK, _DRIFT, _READOUT, _OTHERS = 0, 1, 2, 3
 
@@ -59,32 +59,6 @@ def seen_below_middle(seen: ImageMotion) -> float:
     return float(np.einsum("kc,kcd,kd->", faster, lowered, faster) / max(float((faster**2).sum()), 1e-300))
 
 
-class _Turned:
-    """What the sensor turned by between two of its moments."""
-
-    def __init__(self, times: F64, values: F64, frame_rate: float) -> None:
-        from scipy.interpolate import CubicSpline
-
-        cutoff = min(0.45 * native_rate(times), _FINER * frame_rate)
-        track = track_of(times, values, 5 * cutoff, cutoff)
-        self._track, self._rate = track, CubicSpline(track.times, track.values.T)
-        self._angle = self._rate.antiderivative()
-
-    def known(self, start: F64, end: F64) -> NDArray[np.bool_]:
-        track = self._track
-        missing = np.concatenate([[0], np.cumsum(~track.valid)])
-        one, two = (np.floor((t - track.start) * track.rate).astype(np.int64) for t in (start, end))
-        inside = (one >= 1) & (two < track.size - 2)
-        one, two = (np.clip(k, 0, track.size - 2) for k in (one, two))
-        return np.asarray(inside & (missing[two + 2] == missing[one]))
-
-    def between(self, start: F64, end: F64) -> F64:
-        return np.asarray(self._angle(end) - self._angle(start))
-
-    def rate(self, times: F64) -> F64:
-        return np.asarray(self._rate(times))
-
-
 @dataclass(frozen=True, eq=False)
 class _Bands:
     """Frames `(n, 2)` seconds of both; rows, normals, right as of ImageMotion; inverses: of the normals."""
@@ -106,7 +80,7 @@ def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap
     middle = np.asarray(seen.rate.times)
     frames = np.stack([middle - seen.apart / 2, middle + seen.apart / 2], axis=1)
     longest = float(np.median(seen.apart))
-    turned = _Turned(times, values, 1 / longest)
+    turned = Turned(times, values, _FINER / longest)
     at = np.asarray(clock(frames))
     use = turned.known(at[:, 0] - longest / 4, at[:, 1] + longest / 4) & (seen.normals[:, :, 0, 0].sum(axis=1) > 0)
     use &= seen.apart < 1.5 * longest
@@ -157,7 +131,7 @@ def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap
         total[k], total[:, k] = slope, slope
     # Half seconds are few and their spread is known badly; frames, were they independent, tell the least it can be.
     pulls = (scores * weights[:, None]) @ symmetric_inverse(total)[:, :_OTHERS]
-    free = _larger(pulls.T @ pulls, spread_of_scores(pulls, batch))
+    free = larger(pulls.T @ pulls, spread_of_scores(pulls, batch))
     known = symmetric_inverse(free) + np.diag([0.0, PRIOR_DRIFT**-2, 3 / longest**2])
     return Shutter(
         readout=float(state[_READOUT]),
@@ -170,22 +144,13 @@ def estimate_shutter(seen: ImageMotion, times: F64, values: F64, clock: ClockMap
     )
 
 
-def _larger(least: F64, other: F64) -> F64:
-    """The smallest covariance that is no less than `least` along the axes that it shares with the other."""
-    root = np.linalg.cholesky(least + 1e-9 * np.diag(np.diag(least)) + 1e-24 * np.eye(len(least)))
-    back = np.linalg.inv(root)
-    values, vectors = np.linalg.eigh(back @ other @ back.T)
-    turned = root @ vectors
-    return np.asarray((turned * np.maximum(values, 1.0)) @ turned.T)
-
-
 def _ends(bands: _Bands, state: F64) -> F64:
     """Moments on the sensor's clock at which the bands of both frames were read, `(n, bands, 2)`."""
     at = bands.frames + state[_CLOCK] + state[_DRIFT] * (bands.frames - bands.centre)
     return np.asarray(at[:, None, :] + state[_READOUT] * bands.rows)
 
 
-def _linear(bands: _Bands, turned: _Turned, state: F64) -> F64:
+def _linear(bands: _Bands, turned: Turned, state: F64) -> F64:
     """The linear map that fits best at a given clock, without slopes over rows."""
     _, jacobian, _ = _model(bands, turned, state)
     linear = jacobian[..., _OTHERS : _OTHERS + 12]
@@ -194,7 +159,7 @@ def _linear(bands: _Bands, turned: _Turned, state: F64) -> F64:
     return np.concatenate([symmetric_inverse(normal) @ right, np.zeros(3)])
 
 
-def _model(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64]:
+def _model(bands: _Bands, turned: Turned, state: F64) -> tuple[F64, F64, F64]:
     """What each band should turn by `(n, bands, 3)`, its jacobian `(n, bands, 3, parameters)`, and of that what moves.
 
     Parameters: lag, drift, read-out; the map of the sensor's axes to the camera's, row by row; the rate at rest; and
@@ -220,7 +185,7 @@ def _model(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64]:
     return gain * moved + rest * apart, jacobian, gain * moved
 
 
-def _scores(bands: _Bands, turned: _Turned, state: F64) -> tuple[F64, F64, F64, F64]:
+def _scores(bands: _Bands, turned: Turned, state: F64) -> tuple[F64, F64, F64, F64]:
     """Of every frame: scores `(n, p)`, normal matrices `(n, p, p)`, energy of the residual and of the motion `(n,)`."""
     fitted, jacobian, moved = _model(bands, turned, state)
     residual = bands.right - (bands.normals @ fitted[..., None])[..., 0]
