@@ -41,6 +41,14 @@ _HOMES = {
     "simulate": "avfuse.simulation",
     "Recording": "avfuse.stream",
     "Stream": "avfuse.stream",
+    "Affine": "avfuse.transform",
+    "Camera": "avfuse.transform",
+    "Essential": "avfuse.transform",
+    "Fundamental": "avfuse.transform",
+    "Homography": "avfuse.transform",
+    "Rigid": "avfuse.transform",
+    "Similarity": "avfuse.transform",
+    "TransformEstimate": "avfuse.transform_estimate",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
@@ -70,15 +78,23 @@ if TYPE_CHECKING:
     from avfuse.simulation import simulate as simulate
     from avfuse.stream import Recording as Recording
     from avfuse.stream import Stream as Stream
+    from avfuse.transform import Affine as Affine
+    from avfuse.transform import Camera as Camera
+    from avfuse.transform import Essential as Essential
+    from avfuse.transform import Fundamental as Fundamental
+    from avfuse.transform import Homography as Homography
+    from avfuse.transform import Rigid as Rigid
+    from avfuse.transform import Similarity as Similarity
+    from avfuse.transform_estimate import TransformEstimate as TransformEstimate
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("temporal", "io", "evaluation", "metrics"):
+    if name in ("temporal", "spatial", "io", "evaluation", "metrics"):
         return import_module(f"avfuse.{name}")
     raise AttributeError(f"module 'avfuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, "temporal", "io", "evaluation", "metrics"})
+    return sorted({*globals(), *_HOMES, "temporal", "spatial", "io", "evaluation", "metrics"})

@@ -230,7 +230,7 @@ def _karma(options: Options, goals: Goals) -> Table:
     return Table(
         "karma.mp4: gyroscope against picture, at the turn",
         ("changed", "status", "lag [ms]", "apart [ms]", "read-out [ms]"), rows,
-        "The turn is about one axis and lasts as long as seven frames at half the rate: what places every other frame is "
+        "The turn is about one axis and lasts as long as seven frames at half the rate: every other frame is placed by "
         "vibration, which says 4 ms more than the turn.",
     )  # fmt: skip
 
