@@ -215,84 +215,98 @@ def _inverse_root(matrices: F64) -> F64:
     return np.asarray((vectors / np.sqrt(np.maximum(values, floor))[:, None, :]) @ vectors.transpose(0, 2, 1))
 
 
+class _Heard:
+    """The sensor between frames, whitened as they are, at a clock; of the frames `use` of all."""
+
+    def __init__(self, new: _New, turned: Turned, lag: float) -> None:
+        self._turned, self._taps = turned, new.taps
+        self._starts, self._ends = new.times - new.apart / 2, new.times + new.apart / 2
+        reach = len(new.taps)
+        known = turned.known(self._starts + lag - new.apart, self._ends + lag + new.apart)
+        self.use = (new.weights > 0) & (np.convolve(known, np.ones(reach))[: len(known)] > reach - 0.5)
+        self.centre = float(new.times[self.use].mean()) if self.use.any() else 0.0
+
+    def at(self, lag: float, drift: float) -> tuple[F64, F64, F64]:
+        """What it turned by `(n, 3)`, and its slopes over lag and drift."""
+        one, two = self._starts - self.centre, self._ends - self.centre
+        start, end = self._starts + lag + drift * one, self._ends + lag + drift * two
+        slow, fast = self._turned.rate(start), self._turned.rate(end)
+        return (
+            self._filtered(self._turned.between(start, end)),
+            self._filtered(fast - slow),
+            self._filtered(fast * two[:, None] - slow * one[:, None]),
+        )
+
+    def _filtered(self, values: F64) -> F64:
+        return np.stack([np.convolve(v, self._taps)[: len(v)] for v in values.T], axis=1)[self.use]
+
+
 def _refine(new: _New, turned: Turned, lag: float) -> tuple[Coupling, float] | None:
     """Lag, drift and map near `lag` by Gauss-Newton with Student weights, and how evenly what tells them is spread."""
-    reach = len(new.taps)
-    starts, ends = new.times - new.apart / 2, new.times + new.apart / 2
-    known = turned.known(starts + lag - new.apart, ends + lag + new.apart)
-    use = (new.weights > 0) & (np.convolve(known, np.ones(reach))[: len(known)] > reach - 0.5)
-    if use.sum() < _FEWEST:
+    sensor = _Heard(new, turned, lag)
+    if sensor.use.sum() < _FEWEST:
         return None
-    aim = new.values[use]
+    aim, start, drift = new.values[sensor.use], lag, 0.0
     # What is busy counts less while lags are searched; here, what is not explained does, for weights that follow the
     # picture alone would bend the fit.
-    drift, start, weights = 0.0, lag, np.ones(len(aim))
-    batch = max(1, round(_BATCH / new.apart))
-    centre = float(new.times[use].mean())
-    away = np.stack([starts - centre, ends - centre], axis=1)
-
-    def filtered(values: F64) -> F64:
-        return np.stack([np.convolve(v, new.taps)[: len(v)] for v in values.T], axis=1)[use]
-
+    weights, precision = np.ones(len(aim)), np.eye(3)
     matrix: F64 = np.zeros((3, 3))
-    noise: F64 = np.eye(3)
+    prior = np.zeros((11, 11))
+    prior[1, 1] = PRIOR_DRIFT**-2
+
+    def products(one: F64, two: F64) -> F64:
+        return np.asarray(np.einsum("tc,cd,td->t", one, precision, two))
+
     for turn in range(_ROUNDS):
-        on = [t + lag + drift * a for t, a in zip((starts, ends), away.T, strict=True)]
-        heard = filtered(turned.between(*on))
-        fast = [turned.rate(t) for t in on]
-        slopes = [filtered(fast[1] - fast[0]), filtered(fast[1] * away[:, 1:] - fast[0] * away[:, :1])]
+        heard, *slopes = sensor.at(lag, drift)
         heard = heard - np.average(heard, axis=0, weights=weights)
         target = aim - np.average(aim, axis=0, weights=weights)
         if turn == 0:
-            root = np.sqrt(weights)[:, None]
-            matrix = np.asarray(np.linalg.lstsq(heard * root, target * root, rcond=1e-6)[0].T, np.float64)
+            matrix = np.asarray(np.linalg.lstsq(heard, target, rcond=1e-6)[0].T, np.float64)
         residual = target - heard @ matrix.T
         if turn >= 1:
-            energy = np.einsum("tc,cd,td->t", residual, np.linalg.inv(noise), residual) / 3
-            weights = (_TAILS + 1) / (_TAILS + energy)
-        spread = (residual * weights[:, None]).T @ residual / weights.sum()
-        noise = spread + 1e-9 * np.trace(spread) * np.eye(3) + 1e-300 * np.eye(3)
-        jacobian = np.zeros((len(heard), 3, 11))
+            weights = (_TAILS + 1) / (_TAILS + products(residual, residual) / 3)
+        noise = (residual * weights[:, None]).T @ residual / weights.sum()
+        precision = np.linalg.inv(noise + (1e-9 * np.trace(noise) + 1e-300) * np.eye(3))
+        jacobian = np.zeros((len(heard), 3, len(prior)))
         for k, slope in enumerate(slopes):
             jacobian[:, :, k] = slope @ matrix.T
         for axis in range(3):
             jacobian[:, axis, 2 + 3 * axis : 5 + 3 * axis] = heard
-        whitened = np.einsum("cd,tdp->tcp", np.linalg.inv(noise), jacobian) * weights[:, None, None]
+        whitened = np.einsum("cd,tdp->tcp", precision, jacobian) * weights[:, None, None]
         normal = np.einsum("tcp,tcq->pq", whitened, jacobian)
         scores = np.einsum("tcp,tc->tp", whitened, residual)
-        prior = np.zeros_like(normal)
-        prior[1, 1] = PRIOR_DRIFT**-2
         right = scores.sum(axis=0)
         right[1] -= prior[1, 1] * drift
         step = symmetric_inverse(normal + prior) @ right
-        step[0] = float(np.clip(step[0], -_LONGEST_STEP * new.apart, _LONGEST_STEP * new.apart))
-        lag, drift, matrix = lag + step[0], drift + step[1], matrix + step[2:].reshape(3, 3)
+        ahead = float(np.clip(step[0], -_LONGEST_STEP * new.apart, _LONGEST_STEP * new.apart))
+        lag, drift, matrix = lag + ahead, drift + float(step[1]), matrix + step[2:].reshape(3, 3)
         if abs(lag - start) > new.apart:
             return None
-        if turn > 3 and abs(step[0]) < _CLOSE:
+        if turn > 3 and abs(ahead) < _CLOSE:
             break
+    batch = max(1, round(_BATCH / new.apart))
     pulls = scores @ symmetric_inverse(normal)
     free = larger(pulls.T @ pulls, spread_of_scores(pulls, batch))
-    told = np.einsum("tc,cd,td->t", jacobian[:, :, 0], np.linalg.inv(noise), jacobian[:, :, 0]) * weights
+    told = products(jacobian[:, :, 0], jacobian[:, :, 0]) * weights
     told = told[: len(told) // batch * batch].reshape(-1, batch).sum(axis=1)
-    searched = new.weights[use]
-    made = np.einsum("tc,cd,td->t", heard @ matrix.T, np.linalg.inv(noise), target) * searched
-    whole = np.einsum("tc,cd,td->t", target, np.linalg.inv(noise), target) * weights
-    missed = np.einsum("tc,cd,td->t", residual, np.linalg.inv(noise), residual) * weights
+    searched = new.weights[sensor.use]
+    even = effective_count(np.abs(products(heard @ matrix.T, target)) * searched) / float(searched.sum())
+    missed, whole = (float((products(v, v) * weights).sum()) for v in (residual, target))
     rotation = nearest_rotation(matrix)
     gain = max(float(np.trace(rotation.T @ matrix)) / 3, 1e-300)
     coupling = Coupling(
         lag=lag,
         drift=drift,
-        centre=centre,
+        centre=sensor.centre,
         cov=symmetric_inverse(symmetric_inverse(free[:2, :2]) + np.diag([0.0, PRIOR_DRIFT**-2])),
         matrix=gain * rotation,
         gain=gain,
         rotation_cov=_rotation_cov(matrix / gain, rotation, free[2:, 2:] / gain**2),
-        explained=1 - float(missed.sum()) / max(float(whole.sum()), 1e-300),
+        explained=1 - missed / max(whole, 1e-300),
         moments=effective_count(told),
     )
-    return coupling, min(1.0, effective_count(np.abs(made)) / float(searched.sum()) / _EVEN)
+    return coupling, min(1.0, even / _EVEN)
 
 
 def _rotation_cov(matrix: F64, rotation: F64, cov: F64) -> F64:
