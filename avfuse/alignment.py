@@ -22,6 +22,7 @@ from avfuse.clock import ClockMap, PiecewiseClock, Segment
 from avfuse.errors import ReadError, StreamError, WeakAlignmentError
 from avfuse.files import check_spares, replacing
 from avfuse.stream import Recording
+from avfuse.transform_estimate import TransformEstimate, transform_estimate_from_json
 
 if TYPE_CHECKING:
     from avfuse.io.timeline import Exported
@@ -243,14 +244,14 @@ class Alignment:
     reference: name of the reference recording; recordings that share nothing with it form islands, whose
         clocks name their own reference.
     clocks: name -> ClockEstimate.
-    transforms: "moving->reference" -> what alignment.json says of it.
+    transforms: "moving->reference" -> TransformEstimate between frames of space.
     facts: name -> source, start, duration.
     recordings: name -> Recording where it is at hand; else it is read from its source.
     """
 
     reference: str
     clocks: Mapping[str, ClockEstimate]
-    transforms: Mapping[str, Any] = field(default_factory=dict)
+    transforms: Mapping[str, TransformEstimate] = field(default_factory=dict)
     facts: Mapping[str, RecordingFacts] = field(default_factory=dict)
     recordings: Mapping[str, Recording] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -342,7 +343,9 @@ class Alignment:
             "format": FORMAT,
             "reference": self.reference,
             "clocks": clocks,
-            "transforms": dict(self.transforms),
+            "transforms": {
+                name: estimate.to_json(*reversed(name.split("->", 1))) for name, estimate in self.transforms.items()
+            },
             **self.extra,
         }
 
@@ -536,7 +539,7 @@ def alignment_from_json(document: Any, folder: str | os.PathLike[str], called: s
         return Alignment(
             document["reference"],
             clocks,
-            document.get("transforms") or {},
+            {name: transform_estimate_from_json(entry) for name, entry in (document.get("transforms") or {}).items()},
             facts,
             extra={k: v for k, v in document.items() if k not in {"format", "reference", "clocks", "transforms"}},
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.errors import StreamError, WeakAlignmentError
-from avfuse.transform import Transform, transform_from_json
+from avfuse.transform import Camera, Transform, transform_from_json
 
 F64 = NDArray[np.float64]
 TransformStatus = Literal["aligned", "ambiguous", "no_match", "degenerate"]
@@ -36,6 +36,7 @@ class TransformEstimate:
     inliers: `(n,)` bool over the correspondences given: those that lie within the threshold of the transform returned.
     residuals: `(n,)` distances of all of them, in the units of the reference.
     confidence: probability that this is the right answer, give or take five standard deviations.
+    extra: what alignment.json says of it besides; kept as it was.
     """
 
     status: TransformStatus
@@ -47,6 +48,7 @@ class TransformEstimate:
     message: str | None = None
     candidates: tuple[Transform, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in get_args(TransformStatus):
@@ -69,17 +71,27 @@ class TransformEstimate:
 
     def to_json(self, reference: str, moving: str) -> dict[str, Any]:
         """As one entry of alignment.json's `transforms`, called "moving->reference" there."""
-        kind = self.answer.kind if self.answer is not None else self.diagnostics.get("kind")
-        made: dict[str, Any] = {"status": self.status, "reference": reference, "moving": moving, "kind": kind}
+        made: dict[str, Any] = {"status": self.status, "reference": reference, "moving": moving}
+        if self.answer is None:
+            made["kind"] = self.diagnostics.get("kind")
+        elif isinstance(self.answer, Camera):
+            made |= self.answer.to_json()
+        else:
+            made |= {"kind": self.answer.kind, "matrix": self.answer.matrix.tolist()}
         if self.answer is not None:
-            made |= {"matrix": self.answer.matrix.tolist(), "cov": None if self.cov is None else self.cov.tolist()}
-        return made | {"confidence": self.confidence, "message": self.message}
+            made["cov"] = None if self.cov is None else self.cov.tolist()
+        return made | {"confidence": self.confidence, "message": self.message} | dict(self.extra)
+
+
+_KEYS = {"status", "reference", "moving", "kind", "matrix", "cov", "confidence", "message"}
+_OF_CAMERAS = {"size", "distortion", "fisheye", "pose"}
 
 
 def transform_estimate_from_json(entry: Mapping[str, Any]) -> TransformEstimate:
     """An entry of alignment.json's `transforms`. Raises StreamError for what is none."""
     answer = transform_from_json(entry) if entry.get("status") == "aligned" else None
     cov = entry.get("cov")
+    known = _KEYS | _OF_CAMERAS if entry.get("kind") == "camera" else _KEYS
     return TransformEstimate(
         entry.get("status"),  # type: ignore[arg-type]
         answer,
@@ -87,4 +99,5 @@ def transform_estimate_from_json(entry: Mapping[str, Any]) -> TransformEstimate:
         confidence=float(entry.get("confidence") or 0.0),
         message=entry.get("message"),
         diagnostics={} if entry.get("kind") is None else {"kind": entry["kind"]},
+        extra={key: value for key, value in entry.items() if key not in known},
     )

@@ -20,13 +20,15 @@ from avfuse import (
     ClockMap,
     PiecewiseClock,
     ReadError,
+    Rigid,
     Segment,
     StreamError,
+    TransformEstimate,
     WeakAlignmentError,
     WriteError,
     load_alignment,
 )
-from avfuse.alignment import RecordingFacts, format_std, reference_estimate
+from avfuse.alignment import RecordingFacts, alignment_from_json, format_std, reference_estimate
 
 COV = np.array([[1.9e-10, -2.1e-12], [-2.1e-12, 9.0e-14]])
 
@@ -54,7 +56,7 @@ def alignment() -> Alignment:
     }
     facts = {name: RecordingFacts(f"{name}.wav", 0, None, 58.0) for name in clocks}
     facts["cam"] = RecordingFacts("cam.mp4", 1_700_000_000_123_456_789, "unix", 61.2, {"sound": -0.012})
-    return Alignment("cam", clocks, {"lidar->cam": {"status": "aligned", "kind": "rigid"}}, facts)
+    return Alignment("cam", clocks, {"lidar->cam": TransformEstimate("aligned", Rigid(np.eye(4)), np.eye(6))}, facts)
 
 
 def test_the_document_says_what_the_schema_says(alignment: Alignment) -> None:
@@ -327,3 +329,42 @@ def test_printing_reads_as_the_design_says(alignment: Alignment) -> None:
 def test_a_std_is_printed_in_the_unit_that_suits_it(std: float, text: str) -> None:
     assert format_std(std) == text
     assert format_std(math.inf) == "unknown"
+
+
+def test_transforms_are_kept_with_what_others_say_of_them():
+    matrix = np.eye(4)
+    matrix[:3, 3] = [0.1, -0.2, 0.3]
+    entry = {
+        "status": "aligned", "reference": "cam", "moving": "lidar", "kind": "rigid", "matrix": matrix.tolist(),
+        "cov": None, "confidence": 0.99, "message": None, "measured_by": "hand",
+    }  # fmt: skip
+    refused = {"status": "degenerate", "reference": "cam", "moving": "imu", "kind": "rigid", "confidence": 0.0,
+               "message": "it stood still"}  # fmt: skip
+    clocks = {"cam": {"status": "reference", "duration": 1.0}}
+    document = {
+        "format": "avfuse.alignment/1", "reference": "cam", "clocks": clocks,
+        "transforms": {"lidar->cam": entry, "imu->cam": refused},
+    }  # fmt: skip
+    made = alignment_from_json(document, ".", "made.json")
+    np.testing.assert_allclose(made.transforms["lidar->cam"].transform([[0, 0, 0]]), [[0.1, -0.2, 0.3]])
+    with pytest.raises(WeakAlignmentError, match="stood still"):
+        _ = made.transforms["imu->cam"].transform
+    assert made.to_json()["transforms"] == document["transforms"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"status": "aligned", "kind": "rigid", "matrix": [[2, 0], [0, 1]]},
+        {"status": "aligned", "kind": "cube", "matrix": [[1]]},
+        {"status": "aligned", "kind": "rigid"},
+        {"status": "fine"},
+        "lidar",
+    ],
+)
+def test_transforms_that_are_none_are_one_line(entry):
+    document = {"format": "avfuse.alignment/1", "reference": "cam", "transforms": {"a->cam": entry},
+                "clocks": {"cam": {"status": "reference", "duration": 1.0}}}  # fmt: skip
+    with pytest.raises(ReadError, match=r"made\.json: not a valid") as caught:
+        alignment_from_json(document, ".", "made.json")
+    assert "\n" not in str(caught.value)
