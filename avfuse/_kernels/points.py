@@ -10,9 +10,9 @@ from numba import njit
 def lzf_unpack(packed, size):
     """What LZF packed, uint8 `(size,)`; shorter where it ends early, refers to before its start or overflows.
 
-    A control byte under 32 is followed by that many bytes and one, taken as they are. Any other says, by its upper three
-    bits (7: plus the next byte) and two, how many bytes to repeat, from as far back as its lower five bits and the byte
-    after tell, and one.
+    A control byte under 32 is followed by that many bytes and one, taken as they are. Any other says by its upper
+    three bits (7: plus the next byte) and two how many bytes to repeat, from as far back as its lower five bits and the
+    byte after tell, and one.
     """
     out = np.empty(size, np.uint8)
     i = made = 0
