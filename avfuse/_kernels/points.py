@@ -44,3 +44,452 @@ def lzf_unpack(packed, size):
             out[made + k] = out[first + k]
         made += length
     return out[:made]
+
+
+@njit(cache=True, nogil=True)
+def extent(points):
+    """Lowest corner, highest corner and mean of points `(n, 3)`; NaN or infinite where any of them is."""
+    low, high, mean = np.full(3, np.inf), np.full(3, -np.inf), np.zeros(3)
+    for i in range(len(points)):
+        for d in range(3):
+            v = points[i, d]
+            low[d] = min(low[d], v)
+            high[d] = max(high[d], v)
+            mean[d] += v
+    return low, high, mean / len(points)
+
+
+@njit(cache=True, nogil=True)
+def voxel_means(points, size, origin):
+    """Mean of the points in each cube of an even grid, in the order in which cubes are first met, `(m, 3)`.
+
+    points: `(n, 3)`, none below `origin` `(3,)` and none 2^21 cubes above it.
+    """
+    n = len(points)
+    slots = 16
+    while slots < 2 * n:
+        slots *= 2
+    mask = slots - 1
+    owner = np.full(slots, -1, np.int32)
+    keys = np.empty(n, np.int64)
+    sums = np.empty((n, 4))
+    made = 0
+    before, m = np.int64(-1), np.int32(0)
+    per = 1.0 / size
+    for i in range(n):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        key = np.int64((x - origin[0]) * per)
+        key = (key << 21) | np.int64((y - origin[1]) * per)
+        key = (key << 21) | np.int64((z - origin[2]) * per)
+        # Scanners measure neighbours one after the other.
+        if key != before:
+            before = key
+            # Fibonacci hashing: neighbouring cubes are spread over the table.
+            slot = ((key * np.int64(-7046029254386353131)) >> 32) & mask
+            while owner[slot] >= 0 and keys[owner[slot]] != key:
+                slot = (slot + 1) & mask
+            m = owner[slot]
+            if m < 0:
+                m = np.int32(made)
+                owner[slot] = m
+                keys[m] = key
+                sums[m, 0] = sums[m, 1] = sums[m, 2] = sums[m, 3] = 0.0
+                made += 1
+        sums[m, 0] += x
+        sums[m, 1] += y
+        sums[m, 2] += z
+        sums[m, 3] += 1.0
+    means = np.empty((made, 3))
+    for m in range(made):
+        for d in range(3):
+            means[m, d] = sums[m, d] / sums[m, 3]
+    return means
+
+
+@njit(cache=True, nogil=True)
+def voxel_count(points, size, origin, share):
+    """About how many cubes hold points: those counted whose hash falls into one of `share` parts, a power of two."""
+    n = len(points)
+    slots = 16
+    while slots < 2 * n:
+        slots *= 2
+    mask = slots - 1
+    keys = np.full(slots, -1, np.int64)
+    made = 0
+    before = np.int64(-1)
+    per = 1.0 / size
+    for i in range(n):
+        key = np.int64((points[i, 0] - origin[0]) * per)
+        key = (key << 21) | np.int64((points[i, 1] - origin[1]) * per)
+        key = (key << 21) | np.int64((points[i, 2] - origin[2]) * per)
+        if key == before:
+            continue
+        before = key
+        hashed = key * np.int64(-7046029254386353131)
+        if (hashed >> 58) & (share - 1) != 0:
+            continue
+        slot = (hashed >> 32) & mask
+        while keys[slot] != key and keys[slot] != -1:
+            slot = (slot + 1) & mask
+        if keys[slot] == -1:
+            keys[slot] = key
+            made += 1
+    return made * share
+
+
+@njit(cache=True, nogil=True)
+def kd_build(points, leaf):
+    """A k-d tree over points `(n, 3)`: halved at the median of the widest side until `leaf` or fewer are left.
+
+    Returns order `(n,)`, boxes `(nodes, 6)` (lowest corner, highest corner) and nodes `(nodes, 3)`: first and last + 1
+    of its points in that order, and its right child, 0 for a leaf. The left child comes right after its parent.
+    """
+    n = len(points)
+    order = np.arange(n)
+    most = 8 * (n // leaf + 1) + 8
+    boxes = np.empty((most, 6))
+    nodes = np.zeros((most, 3), np.int64)
+    waiting = np.empty((128, 3), np.int64)
+    waiting[0, 0], waiting[0, 1], waiting[0, 2] = 0, n, -1
+    depth, made = 1, 0
+    while depth > 0:
+        depth -= 1
+        first, last, parent = waiting[depth, 0], waiting[depth, 1], waiting[depth, 2]
+        node = made
+        made += 1
+        if parent >= 0:
+            nodes[parent, 2] = node
+        nodes[node, 0], nodes[node, 1] = first, last
+        widest, axis = -1.0, 0
+        for d in range(3):
+            low = high = points[order[first], d]
+            for i in range(first + 1, last):
+                v = points[order[i], d]
+                low = min(low, v)
+                high = max(high, v)
+            boxes[node, d], boxes[node, 3 + d] = low, high
+            if high - low > widest:
+                widest, axis = high - low, d
+        if last - first <= leaf:
+            continue
+        middle = (first + last) // 2
+        # Hoare's selection of the median.
+        a, b = first, last - 1
+        while a < b:
+            pivot = points[order[(a + b) // 2], axis]
+            i, j = a, b
+            while i <= j:
+                while points[order[i], axis] < pivot:
+                    i += 1
+                while points[order[j], axis] > pivot:
+                    j -= 1
+                if i <= j:
+                    order[i], order[j] = order[j], order[i]
+                    i += 1
+                    j -= 1
+            if middle <= j:
+                b = j
+            elif middle >= i:
+                a = i
+            else:
+                break
+        waiting[depth, 0], waiting[depth, 1], waiting[depth, 2] = middle, last, node
+        waiting[depth + 1, 0], waiting[depth + 1, 1], waiting[depth + 1, 2] = first, middle, -1
+        depth += 2
+    return order, boxes[:made].copy(), nodes[:made].copy()
+
+
+@njit(cache=True, nogil=True)
+def smallest_axis(xx, xy, xz, yy, yz, zz):
+    """Unit eigenvector of the smallest eigenvalue of a symmetric 3 x 3, and its eigenvalues, rising (Smith 1961)."""
+    q = (xx + yy + zz) / 3.0
+    a, b, c = xx - q, yy - q, zz - q
+    p = np.sqrt((a * a + b * b + c * c + 2.0 * (xy * xy + xz * xz + yz * yz)) / 6.0)
+    if p <= 1e-14 * abs(q) or p == 0.0:
+        return 0.0, 0.0, 1.0, q, q, q
+    half = (a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)) / (2.0 * p * p * p)
+    turn = np.arccos(min(1.0, max(-1.0, half))) / 3.0
+    high = q + 2.0 * p * np.cos(turn)
+    low = q + 2.0 * p * np.cos(turn + 2.0943951023931953)
+    middle = 3.0 * q - high - low
+    a, b, c = xx - low, yy - low, zz - low
+    # Two rows of C - low * 1 span the other axes; the pair with the longest product tells best.
+    x0, y0, z0 = xy * yz - xz * b, xz * xy - a * yz, a * b - xy * xy
+    x1, y1, z1 = xy * c - xz * yz, xz * xz - a * c, a * yz - xy * xz
+    x2, y2, z2 = b * c - yz * yz, yz * xz - xy * c, xy * yz - b * xz
+    l0, l1, l2 = x0 * x0 + y0 * y0 + z0 * z0, x1 * x1 + y1 * y1 + z1 * z1, x2 * x2 + y2 * y2 + z2 * z2
+    if l1 > l0:
+        x0, y0, z0, l0 = x1, y1, z1, l1
+    if l2 > l0:
+        x0, y0, z0, l0 = x2, y2, z2, l2
+    if l0 <= 1e-24 * p * p * p * p:
+        # The two lower ones are alike, as of points on a line: any axis across the highest one.
+        a, b, c = xx - high, yy - high, zz - high
+        l0, l1, l2 = a * a + xy * xy + xz * xz, xy * xy + b * b + yz * yz, xz * xz + yz * yz + c * c
+        x0, y0, z0 = a, xy, xz
+        if l1 > l0:
+            x0, y0, z0, l0 = xy, b, yz, l1
+        if l2 > l0:
+            x0, y0, z0, l0 = xz, yz, c, l2
+    length = 1.0 / np.sqrt(l0)
+    return x0 * length, y0 * length, z0 * length, low, middle, high
+
+
+@njit(cache=True, nogil=True)
+def kd_normals(points, boxes, nodes, k, begin, end):
+    """Of the leaves from node `begin` to `end`: normals of the planes through each point's k nearest (itself one).
+
+    points: `(n, 3)` in the tree's order, n >= k. Returns for all points of these leaves, in that order, normals
+    `(m, 3)`, planarity `(m,)` (0 where neighbours lie on a line or in a ball, 1 on a plane), how far they lie off the
+    plane (root of the mean square) and the distance of the second nearest, itself the first, `(m,)`.
+    """
+    total, widest = 0, 1
+    for node in range(begin, end):
+        if nodes[node, 2] == 0:
+            total += nodes[node, 1] - nodes[node, 0]
+            widest = max(widest, nodes[node, 1] - nodes[node, 0])
+    normals = np.empty((total, 3))
+    planarity = np.empty(total)
+    rough = np.empty(total)
+    spacing = np.empty(total)
+    distance = np.empty((widest, k))
+    index = np.empty((widest, k), np.int64)
+    stack = np.empty(128, np.int64)
+    written = 0
+    for leaf in range(begin, end):
+        if nodes[leaf, 2] != 0:
+            continue
+        first, number = nodes[leaf, 0], nodes[leaf, 1] - nodes[leaf, 0]
+        for q in range(number):
+            for j in range(k):
+                distance[q, j] = np.inf
+        stack[0] = 0
+        depth = 1
+        worst = np.inf
+        while depth > 0:
+            depth -= 1
+            node = stack[depth]
+            apart = 0.0
+            for d in range(3):
+                gap = max(boxes[node, d] - boxes[leaf, 3 + d], boxes[leaf, d] - boxes[node, 3 + d], 0.0)
+                apart += gap * gap
+            if apart >= worst:
+                continue
+            right = nodes[node, 2]
+            if right != 0:
+                # The half in which this leaf lies, or which is nearer, comes first: it is pushed last.
+                nearer, farther = node + 1, right
+                one, two = 0.0, 0.0
+                for d in range(3):
+                    middle = boxes[leaf, d] + boxes[leaf, 3 + d]
+                    one += abs(boxes[nearer, d] + boxes[nearer, 3 + d] - middle)
+                    two += abs(boxes[farther, d] + boxes[farther, 3 + d] - middle)
+                inside = nodes[right, 0] <= first < nodes[right, 1]
+                if inside or (two < one and not (nodes[nearer, 0] <= first < nodes[nearer, 1])):
+                    nearer, farther = farther, nearer
+                stack[depth], stack[depth + 1] = farther, nearer
+                depth += 2
+                continue
+            worst = 0.0
+            for q in range(number):
+                x, y, z = points[first + q, 0], points[first + q, 1], points[first + q, 2]
+                limit = distance[q, k - 1]
+                gx = max(boxes[node, 0] - x, x - boxes[node, 3], 0.0)
+                gy = max(boxes[node, 1] - y, y - boxes[node, 4], 0.0)
+                gz = max(boxes[node, 2] - z, z - boxes[node, 5], 0.0)
+                if gx * gx + gy * gy + gz * gz < limit:
+                    for i in range(nodes[node, 0], nodes[node, 1]):
+                        dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                        value = dx * dx + dy * dy + dz * dz
+                        if value < limit:
+                            j = k - 1
+                            while j > 0 and distance[q, j - 1] > value:
+                                distance[q, j] = distance[q, j - 1]
+                                index[q, j] = index[q, j - 1]
+                                j -= 1
+                            distance[q, j] = value
+                            index[q, j] = i
+                            limit = distance[q, k - 1]
+                worst = max(worst, limit)
+        for q in range(number):
+            x, y, z = points[first + q, 0], points[first + q, 1], points[first + q, 2]
+            mx = my = mz = xx = xy = xz = yy = yz = zz = 0.0
+            for j in range(k):
+                i = index[q, j]
+                dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                mx += dx
+                my += dy
+                mz += dz
+                xx += dx * dx
+                xy += dx * dy
+                xz += dx * dz
+                yy += dy * dy
+                yz += dy * dz
+                zz += dz * dz
+            nx, ny, nz, low, middle, high = smallest_axis(
+                xx - mx * mx / k, xy - mx * my / k, xz - mx * mz / k, yy - my * my / k, yz - my * mz / k,
+                zz - mz * mz / k,
+            )  # fmt: skip
+            normals[written, 0], normals[written, 1], normals[written, 2] = nx, ny, nz
+            planarity[written] = (middle - low) / high if high > 0.0 else 0.0
+            rough[written] = np.sqrt(max(low, 0.0) / k)
+            spacing[written] = np.sqrt(distance[q, 1]) if k > 1 else 0.0
+            written += 1
+    return normals, planarity, rough, spacing
+
+
+@njit(cache=True, nogil=True)
+def kd_nearest(points, boxes, nodes, queries, guess, limit):
+    """The nearest of a tree's points (in its order) for each query `(n, 3)`: index, or -1 where none is nearer than the
+    root of `limit`, and squared distance. guess: `(n,)` indices that may be near, or -1; they only save time."""
+    n = len(queries)
+    found = np.empty(n, np.int64)
+    squared = np.empty(n)
+    stack = np.empty(128, np.int64)
+    away = np.empty(128)
+    for q in range(n):
+        x, y, z = queries[q, 0], queries[q, 1], queries[q, 2]
+        best, at = limit, np.int64(-1)
+        if guess[q] >= 0:
+            i = guess[q]
+            dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+            value = dx * dx + dy * dy + dz * dz
+            if value < best:
+                best, at = value, i
+        stack[0], away[0] = 0, 0.0
+        depth = 1
+        while depth > 0:
+            depth -= 1
+            if away[depth] >= best:
+                continue
+            node = stack[depth]
+            right = nodes[node, 2]
+            while right != 0:
+                left = node + 1
+                gx = max(boxes[left, 0] - x, x - boxes[left, 3], 0.0)
+                gy = max(boxes[left, 1] - y, y - boxes[left, 4], 0.0)
+                gz = max(boxes[left, 2] - z, z - boxes[left, 5], 0.0)
+                one = gx * gx + gy * gy + gz * gz
+                gx = max(boxes[right, 0] - x, x - boxes[right, 3], 0.0)
+                gy = max(boxes[right, 1] - y, y - boxes[right, 4], 0.0)
+                gz = max(boxes[right, 2] - z, z - boxes[right, 5], 0.0)
+                two = gx * gx + gy * gy + gz * gz
+                if two < one:
+                    left, right, one, two = right, left, two, one
+                if two < best:
+                    stack[depth], away[depth] = right, two
+                    depth += 1
+                if one >= best:
+                    node = -1
+                    break
+                node = left
+                right = nodes[node, 2]
+            if node < 0:
+                continue
+            for i in range(nodes[node, 0], nodes[node, 1]):
+                dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                value = dx * dx + dy * dy + dz * dz
+                if value < best:
+                    best, at = value, i
+        found[q] = at
+        squared[q] = best if at >= 0 else np.inf
+    return found, squared
+
+
+@njit(cache=True, nogil=True)
+def pair_weights(points, normals, moved, match, squared, limit, usual):
+    """(1 - d^2 / limit)^2 of pairs (Tukey), 0 without one; over 1 + (a / usual)^2 where `usual` is not 0 (Cauchy), a
+    being how far apart they lie across the reference's plane. squared: d^2. limit: squared too."""
+    weight = np.zeros(len(match))
+    for i in range(len(match)):
+        k = match[i]
+        if k >= 0:
+            left = 1.0 - squared[i] / limit
+            w = left * left
+            if usual > 0.0:
+                a = 0.0
+                for d in range(3):
+                    a += (points[k, d] - moved[i, d]) * normals[k, d]
+                w /= 1.0 + (a / usual) * (a / usual)
+            weight[i] = w
+    return weight
+
+
+@njit(cache=True, nogil=True)
+def plane_terms(points, normals, moved, turned, match, weight, thin, first, edges):
+    """Normal equations of generalised ICP (Segal, Haehnel and Thrun 2009) about the moved points as they lie.
+
+    points, normals: `(m, 3)` of the reference. moved, turned: `(n, 3)` points and normals already in its frame.
+    match: `(n,)` index of the reference, -1 for none. weight: `(n,)`. thin: variance across a plane against along it; 0
+    measures across the reference's planes alone (point to plane, Chen and Medioni 1992). edges: `(parts + 1,)`, where
+    parts of the moved points begin and end, counted from `first` on.
+    Returns of each part the sum of weighted squares `(parts,)`, gradient `(parts, 6)` and Hessian `(parts, 6, 6)` over
+    (rotation vector, translation), moved points turned about the origin first.
+    """
+    parts = len(edges) - 1
+    totals = np.zeros(parts)
+    gradients = np.zeros((parts, 6))
+    hessians = np.zeros((parts, 6, 6))
+    flat = 1.0 - thin
+    for part in range(parts):
+        total = 0.0
+        gradient, hessian = gradients[part], hessians[part]
+        for i in range(edges[part] - first, edges[part + 1] - first):
+            k = match[i]
+            if k < 0 or weight[i] == 0.0:
+                continue
+            w = weight[i]
+            x, y, z = moved[i, 0], moved[i, 1], moved[i, 2]
+            rx, ry, rz = points[k, 0] - x, points[k, 1] - y, points[k, 2] - z
+            nx, ny, nz = normals[k, 0], normals[k, 1], normals[k, 2]
+            if thin > 0.0:
+                ux, uy, uz = turned[i, 0], turned[i, 1], turned[i, 2]
+                # Both planes' covariances, 1 - flat n n^T each; their sum inverted by cofactors.
+                a, b, c = 2 - flat * (nx * nx + ux * ux), 2 - flat * (ny * ny + uy * uy), 2 - flat * (nz * nz + uz * uz)
+                d, e, f = -flat * (nx * ny + ux * uy), -flat * (nx * nz + ux * uz), -flat * (ny * nz + uy * uz)
+                p, q, r = b * c - f * f, e * f - d * c, d * f - e * b
+                s = w / (a * p + d * q + e * r)
+                xx, xy, xz = p * s, q * s, r * s
+                yy, yz, zz = (a * c - e * e) * s, (d * e - a * f) * s, (a * b - d * d) * s
+            else:
+                xx, xy, xz = w * nx * nx, w * nx * ny, w * nx * nz
+                yy, yz, zz = w * ny * ny, w * ny * nz, w * nz * nz
+            fx, fy, fz = xx * rx + xy * ry + xz * rz, xy * rx + yy * ry + yz * rz, xz * rx + yz * ry + zz * rz
+            total += rx * fx + ry * fy + rz * fz
+            gradient[0] += y * fz - z * fy
+            gradient[1] += z * fx - x * fz
+            gradient[2] += x * fy - y * fx
+            gradient[3] += fx
+            gradient[4] += fy
+            gradient[5] += fz
+            # Rows of -M [y]_x^T.
+            ax, ay, az = z * xy - y * xz, x * xz - z * xx, y * xx - x * xy
+            bx, by, bz = z * yy - y * yz, x * yz - z * xy, y * xy - x * yy
+            cx, cy, cz = z * yz - y * zz, x * zz - z * xz, y * xz - x * yz
+            # -[y]_x times those.
+            hessian[0, 0] += z * bx - y * cx
+            hessian[0, 1] += z * by - y * cy
+            hessian[0, 2] += z * bz - y * cz
+            hessian[1, 1] += x * cy - z * ay
+            hessian[1, 2] += x * cz - z * az
+            hessian[2, 2] += y * az - x * bz
+            hessian[0, 3] -= ax
+            hessian[1, 3] -= ay
+            hessian[2, 3] -= az
+            hessian[0, 4] -= bx
+            hessian[1, 4] -= by
+            hessian[2, 4] -= bz
+            hessian[0, 5] -= cx
+            hessian[1, 5] -= cy
+            hessian[2, 5] -= cz
+            hessian[3, 3] += xx
+            hessian[3, 4] += xy
+            hessian[3, 5] += xz
+            hessian[4, 4] += yy
+            hessian[4, 5] += yz
+            hessian[5, 5] += zz
+        totals[part] = total
+        for i in range(6):
+            for j in range(i):
+                hessian[i, j] = hessian[j, i]
+    return totals, gradients, hessians
