@@ -397,15 +397,16 @@ def kd_nearest(points, boxes, nodes, queries, guess, limit):
 
 
 @njit(cache=True, nogil=True)
-def pair_weights(points, normals, moved, match, squared, limit, usual):
-    """(1 - d^2 / limit)^2 of pairs (Tukey), 0 without one; over 1 + (a / usual)^2 where `usual` is not 0 (Cauchy), a
-    being how far apart they lie across the reference's plane. squared: d^2. limit: squared too."""
+def pair_weights(points, normals, trust, moved, own, match, squared, limit, usual):
+    """(1 - d^2 / limit)^2 of pairs (Tukey) times the trust in both planes; 0 without a pair; over 1 + (a / usual)^2
+    where `usual` is not 0 (Cauchy), a being how far apart they lie across the reference's plane. squared: d^2. limit:
+    squared too. trust `(m,)`, own `(n,)`: of the reference's and of the moved points."""
     weight = np.zeros(len(match))
     for i in range(len(match)):
         k = match[i]
         if k >= 0:
             left = 1.0 - squared[i] / limit
-            w = left * left
+            w = left * left * trust[k] * own[i]
             if usual > 0.0:
                 a = 0.0
                 for d in range(3):

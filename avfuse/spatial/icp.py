@@ -19,7 +19,7 @@ I64 = NDArray[np.int64]
 Made = TypeVar("Made")
 
 _TASKS = 4  # that threads share
-_PARTS = 64  # of the moving points, near each other: they are summed apart, whatever the number of threads
+_PARTS = 32  # of the moving points, near each other: they are summed apart, whatever the number of threads
 _DAMPING = 1e-6
 _MAD = 1.4826  # standard deviations of a normal distribution in one median absolute deviation
 
@@ -76,7 +76,7 @@ def fit(
 ) -> Fit:  # fmt: skip
     """From where `rotation` and `translation` put the moving surface. stride: take every so manieth of its points."""
     points, normals = (np.ascontiguousarray(x[::stride]) for x in (moving.points, moving.normals))
-    pairs = _Pairs(reference, len(points), how, pool)
+    pairs = _Pairs(reference, np.ascontiguousarray(moving.trust[::stride]), how, pool)
     radius = moving.radius
     damping, converged, rounds = _DAMPING, False, 0
     r, t = rotation, translation
@@ -110,8 +110,9 @@ class _Pairs:
     """The nearest of the reference's points for each moved one, and what they pull. Parts of the points are summed
     apart and then in their order, so that the number of threads changes nothing."""
 
-    def __init__(self, reference: Surface, n: int, how: Fitting, pool: Executor | None) -> None:
-        self.reference, self.how, self.pool = reference, how, pool
+    def __init__(self, reference: Surface, trust: F64, how: Fitting, pool: Executor | None) -> None:
+        self.reference, self.trust, self.how, self.pool = reference, trust, how, pool
+        n = len(trust)
         self.edges = np.linspace(0, n, min(_PARTS, max(n // 8, 1)) + 1).astype(np.int64)
         parts = len(self.edges) - 1
         every = parts if pool is None else -(-parts // _TASKS)
@@ -141,7 +142,9 @@ class _Pairs:
             met = self.match >= 0
             across = ((near.points[self.match[met]] - moved[met]) * near.normals[self.match[met]]).sum(axis=1)
             usual = max(self.how.robust * _MAD * float(np.median(np.abs(across))), 1e-9 * self.how.limit)
-        self.weight = pair_weights(near.points, near.normals, moved, self.match, self.squared, limit, usual)
+        self.weight = pair_weights(
+            near.points, near.normals, near.trust, moved, self.trust, self.match, self.squared, limit, usual
+        )
 
     def terms(self, moved: F64, turned: F64) -> tuple[float, F64, F64]:
         near, thin = self.reference, self.how.thin

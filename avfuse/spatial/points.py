@@ -29,23 +29,30 @@ F64 = NDArray[np.float64]
 Method = Literal["generalised", "plane"]
 
 _THIN = 1e-3  # variance of a plane's points across it, against along it (Segal, Haehnel and Thrun 2009)
-_LIMIT = 20.0  # spacings at which a pair counts nothing
+_LIMIT, _FAR = 7.0, 4.0  # spacings at which a pair counts nothing, and times that in the first rounds
 _SETTLED, _NEARLY = 0.02, 0.2  # spacings of movement at which rounds end; of the first rounds
 _ROUNDS = 40
 _STRIDE, _WORTH_IT = 4, 4000  # of the points that the first rounds look at, where there are so many
 # Points lie on a surface that is nearer than so many spacings, across it by less than half of one or what both are
 # rough by, and whose normal is so alike.
 _NEAR, _ACROSS, _ROUGH, _ALIKE = 5.0, 0.5, 3.0, 0.9
-# Of the points that have the reference near, the share that lies on it, by each axis that planes hold: unrelated
-# streets and rooms reach 0.24 of the axis they hold least, and what is in place 0.35 where little of it is common.
-_HOLDS, _SOFT_HOLDS = 0.3, 0.08  # as logarithms
+# The share of the moving points that lie on the reference, times the share of those near it that do, by the axis that
+# planes hold least. The best place for another room, two walls on two walls, reaches 0.32, and 0.47 with another such
+# place beside it; from one start much less is found by chance.
+_AGREED, _AGREED_FROM_START, _SOFT_AGREED = 0.4, 0.17, 0.08  # the last as a logarithm
+# What stands out from all other places may agree less: unrelated rooms and streets have another that is 0.57 as good.
+_USUAL_OTHER, _LEAST_BAR = 0.6, 0.45
 _HELD = 0.02  # of all: an axis that so much of the planes holds
+_MOSTLY = 0.5  # of the moving points lie on the reference: what is open then is no sign of a wrong place
 _LEAST = 50  # points that must lie on the reference
-_AS_GOOD, _SOFT_AS_GOOD = 0.93, 0.025  # of the best answer's share, at which another one is as good
+# Of the best answer's share, at which another one is as good: rooms turned half around reach 0.82 wrongly.
+_AS_GOOD, _SOFT_AS_GOOD = 0.85, 0.03
 _ACCEPT = 0.9
 # A start that nobody gave needs no other beside it where it hardly moved and explains nearly all that it sees.
-_HARDLY, _SEES, _EXPLAINS = math.radians(15.0), 0.85, 0.6
+_HARDLY, _SEES, _EXPLAINS = math.radians(15.0), 0.88, 0.6
 _INFORMATION = 0.004  # of the points that must speak for each of six directions; corridors leave 0.0013, streets 0.016
+_NEARLY_AS_GOOD = 0.75  # what is told as a candidate
+_SPREAD = 1.2  # times what parts of a cloud tell: neighbouring parts err alike, as simulated rooms and streets show
 _OTHERS = 3  # distinct answers that are compared
 
 
@@ -59,6 +66,10 @@ class _Evidence:
     holds: float
     across: float
     count: int
+
+    @property
+    def agreed(self) -> float:
+        return self.share * self.holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +85,8 @@ def register_points(
 ) -> TransformEstimate:  # fmt: skip
     """The rigid map that puts the cloud `moving` on the cloud `reference`; both `(n, 3)` in one unit.
 
-    start: where to begin, moving -> reference, good to about `max_distance`. None begins with the frames as they are,
-        and where that does not explain nearly all that is seen, looks everywhere.
+    start: where to begin, moving -> reference, good to about four times `max_distance`. None begins with the frames as
+        they are, and where that does not explain nearly all that is seen, looks everywhere.
     voxel: edge of the cubes whose points are averaged first, in the units of the points; 0 takes all points; None
         leaves about 12,000.
     method: `generalised` compares the planes of both clouds (Segal, Haehnel and Thrun 2009), `plane` points with the
@@ -83,7 +94,7 @@ def register_points(
     neighbours: of a point, itself one, that tell its plane.
     robust: how many times the usual distance across a plane a pair may have before it counts less (Cauchy); None lets
         only the distance between its points count.
-    max_distance: at which a pair counts nothing; None takes 20 voxels.
+    max_distance: at which a pair counts nothing; None takes 7 voxels. The first rounds look four times as far.
     threads: None takes all cores. The result is the same for any number.
 
     Returns a Rigid with the covariance of (rotation vector, translation), from how parts of the cloud disagree.
@@ -248,21 +259,24 @@ def _decided(
     if others:
         every = [found, *others]
         ratio = solver.score(others[0], every) / max(solver.score(found, every), 1e-12)
-    holds = _logistic(math.log(max(evidence.holds, 1e-9) / _HOLDS) / _SOFT_HOLDS)
+    bar = _AGREED * min(max(ratio / _USUAL_OTHER, _LEAST_BAR), 1.0) if others else _AGREED_FROM_START
+    holds = _logistic(math.log(max(evidence.agreed, 1e-9) / bar) / _SOFT_AGREED)
     alone = _logistic(math.log(_AS_GOOD / max(ratio, 1e-9)) / _SOFT_AS_GOOD)
     said: dict[str, Any] = {
         "kind": "rigid", "voxel": voxel, "overlap": evidence.near, "share": evidence.share, "holds": evidence.holds,
         "runner_up": ratio, "rounds": found.fit.rounds,
     }  # fmt: skip
+    open_, information = _undetermined(solver, found.fit)
+    said["information"] = information
+    if open_ and evidence.share > _MOSTLY:
+        return TransformEstimate("degenerate", message=_sentence(open_), diagnostics=said)
     if holds < _ACCEPT or evidence.count < _LEAST:
         where = "from this start" if start is not None else "anywhere"
         return TransformEstimate(
             "no_match", confidence=0.0, diagnostics=said,
-            message=f"the surfaces do not lie on each other {where}: {100 * evidence.near:.0f} % of the moving points "
-            f"come near the reference, and {100 * evidence.holds:.0f} % of those agree where they agree least",
+            message=f"the surfaces do not lie on each other {where}: {100 * evidence.share:.0f} % of the moving points "
+            f"lie on the reference, and of those near it {100 * evidence.holds:.0f} % where they agree least",
         )  # fmt: skip
-    open_, information = _undetermined(solver, found.fit)
-    said["information"] = information
     if open_:
         return TransformEstimate("degenerate", message=_sentence(open_), diagnostics=said)
     if alone < _ACCEPT:
@@ -304,7 +318,7 @@ def _covariance(found: Fit, answer: Rigid, one: Cloud) -> F64:
     of one part err alike, by their common normals and by the gaps between neighbours."""
     parts = len(found.gradients)
     inverse = np.linalg.inv(found.hessian)
-    scatter = found.gradients.T @ found.gradients * (parts / max(parts - 6, 1))
+    scatter = found.gradients.T @ found.gradients * (parts / max(parts - 6, 1)) * _SPREAD**2
     about = inverse @ scatter @ inverse
     # A turn about the reference's mean also shifts what is given about its origin.
     x, y, z = answer.translation - one.mean
@@ -320,6 +334,8 @@ def _undetermined(solver: _Solver, found: Fit) -> tuple[list[F64], list[float]]:
     no plane holds comes to nothing, however rough the clouds are.
     """
     _, on, _, ours, theirs = solver.paired(found)
+    if not on.any():
+        return [], []
     y = found(solver.moving.points)[on]
     y = y - y.mean(axis=0)
     n, m = ours[on], theirs[on]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,7 @@ I64 = NDArray[np.int64]
 LEAF = 16
 _ENOUGH = 12000  # points that a cloud is thinned to where no voxel is given
 _SHARE = 8  # of the cubes are counted
+_PLANE = 0.2  # planarity that makes a plane trusted wholly
 _MOST_CUBES = 1 << 21  # along an axis
 
 
@@ -32,6 +34,12 @@ class Surface:
     rough: float
     boxes: F64
     nodes: I64
+
+    @cached_property
+    def trust(self) -> F64:
+        """In each point's plane, 0 to 1. The neighbours of a point may all lie on one line that a scanner drew; a plane
+        through them could turn about it at will, and so scans would be pulled onto each other's lines."""
+        return np.asarray(np.minimum(self.planarity / _PLANE, 1.0))
 
     def __len__(self) -> int:
         return len(self.points)
