@@ -393,3 +393,57 @@ def block_means(image, top, left, block, step, rows, columns):
             y, x = top + r * block, left + c * block
             found[r, c] = np.floor(image[y : y + block : step, x : x + block].mean() + 0.5)
     return found
+
+
+# avfuse._kernels.matching
+
+
+def descriptor_costs(a, b, metric):
+    """Every distance, L2 squared, `(n, m)`; float sums are eight, of every eighth number."""
+    if metric == "hamming":
+        return np.unpackbits(a[:, None] ^ b[None], axis=-1).sum(axis=-1).astype(np.float64)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+
+    def summed(terms):
+        s = np.zeros((8, *terms[0].shape))
+        for k, term in enumerate(terms):
+            s[k % 8] += term
+        return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+
+    if metric == "l2":
+        return summed([(a[:, k, None] - b[None, :, k]) ** 2 for k in range(a.shape[1])])
+    inner = summed([a[:, k, None] * b[None, :, k] for k in range(a.shape[1])])
+    powers = [summed([x[:, k] * x[:, k] for k in range(x.shape[1])]) for x in (a, b)]
+    return np.maximum(0.0, 1.0 - inner / np.sqrt(powers[0][:, None] * powers[1][None]))
+
+
+def matches(a, b, metric, ratio, mutual, allowed=None):
+    """Pairs and distances of match_descriptors and, with a mask `(n, m)` of allowed pairs, match_guided."""
+    costs = descriptor_costs(a, b, metric)
+    if allowed is not None:
+        costs = np.where(allowed, costs, np.inf)
+    pairs, distances = [], []
+    for i in range(len(a)):
+        j = int(np.argmin(costs[i]))
+        others = np.delete(costs[i], j)
+        near, second = costs[i, j], others.min() if others.size else np.inf
+        if metric == "l2":
+            near, second = np.sqrt(near), np.sqrt(second)
+        if np.isinf(near) or (ratio is not None and not near < ratio * second):
+            continue
+        if mutual and int(np.argmin(costs[:, j])) != i:
+            continue
+        pairs.append((i, j))
+        distances.append(near)
+    return np.array(pairs, np.int64).reshape(-1, 2), np.array(distances, np.float64)
+
+
+def guided_pairs(geometry, x, y, distance):
+    """Mask `(n, m)` of points x and y that lie within a distance of where `geometry` takes the other, in both pictures."""
+    there, back = geometry(y), geometry.inverse()(x)
+    with np.errstate(invalid="ignore"):
+        if there.shape[1] == 3:
+            ahead = abs(x @ there[:, :2].T + there[:, 2]) <= distance
+            return ahead & (abs(back[:, :2] @ y.T + back[:, 2:]) <= distance)
+        ahead = ((x[:, None] - there[None]) ** 2).sum(axis=-1) <= distance**2
+        return ahead & (((back[:, None] - y[None]) ** 2).sum(axis=-1) <= distance**2)

@@ -1,0 +1,258 @@
+"""Eight words or eight doubles that are worked on at once: numba values that live in vector registers.
+
+LLVM makes of them whatever the machine has: one AVX-512 register, two of AVX2, four of SSE2 or NEON; unlike loops that
+must first be found to vectorise, they always are. Without the JIT they are arrays of eight, on which the same operators
+work.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, overload, register_model
+
+WORDS = 8
+LANES = 64 * WORDS
+
+_WORDS = ir.VectorType(ir.IntType(64), WORDS)
+_DOUBLES = ir.VectorType(ir.DoubleType(), 8)
+
+
+class _Lanes(types.Type):
+    pass
+
+
+class _Numbers(types.Type):
+    pass
+
+
+LANES_TYPE, NUMBERS_TYPE = _Lanes(name="Lanes"), _Numbers(name="Numbers")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _WORDS)
+
+
+@register_model(_Numbers)
+class _NumbersModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _DOUBLES)
+
+
+def load(words, at):
+    """words[at : at + 8] of a flat array of uint64, as 512 lanes."""
+    return words[at : at + WORDS].copy()
+
+
+def store(words, at, lanes):
+    """words[at : at + 8] = lanes"""
+    words[at : at + WORDS] = lanes
+
+
+def spread(word):
+    """One word, in all eight places."""
+    return np.full(WORDS, word, np.uint64)
+
+
+def some(lanes):
+    """Whether any bit is set."""
+    return bool(lanes.any())
+
+
+def numbers(values, at):
+    """values[at : at + 8] of a flat array of float32 or float64, as float64."""
+    return values[at : at + 8].astype(np.float64)
+
+
+def total(eight):
+    """Sum of eight numbers, by pairs."""
+    a, b, c, d, e, f, g, h = eight
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+def lowest(word):
+    """Place of the lowest bit that is set, of a word that has one."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+def ones(word):
+    """How many bits of a word are set."""
+    return int(word).bit_count()
+
+
+def _pointer(context, builder, kind, array, at, vector):
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+@intrinsic
+def _load(typing, words, at):
+    def build(context, builder, signature, arguments):
+        read = builder.load(_pointer(context, builder, signature.args[0], *arguments, _WORDS))
+        read.align = 8
+        return read
+
+    return LANES_TYPE(words, types.intp), build
+
+
+@intrinsic
+def _store(typing, words, at, lanes):
+    def build(context, builder, signature, arguments):
+        array, place, value = arguments
+        builder.store(value, _pointer(context, builder, signature.args[0], array, place, _WORDS), align=8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, lanes), build
+
+
+@intrinsic
+def _numbers(typing, values, at):
+    single = values.dtype == types.float32
+
+    def build(context, builder, signature, arguments):
+        vector = ir.VectorType(ir.FloatType(), 8) if single else _DOUBLES
+        read = builder.load(_pointer(context, builder, signature.args[0], *arguments, vector))
+        read.align = 4 if single else 8
+        return builder.fpext(read, _DOUBLES) if single else read
+
+    return NUMBERS_TYPE(values, types.intp), build
+
+
+@intrinsic
+def _number(typing, eight, at):
+    def build(context, builder, signature, arguments):
+        return builder.extract_element(*arguments)
+
+    return types.float64(eight, types.intp), build
+
+
+@intrinsic
+def _spread(typing, word):
+    def build(context, builder, signature, arguments):
+        nothing = ir.Constant(_WORDS, ir.Undefined)
+        one = builder.insert_element(nothing, arguments[0], ir.Constant(ir.IntType(32), 0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), WORDS), [0] * WORDS)
+        return builder.shuffle_vector(one, nothing, everywhere)
+
+    return LANES_TYPE(types.uint64), build
+
+
+@intrinsic
+def _some(typing, lanes):
+    def build(context, builder, signature, arguments):
+        whole = ir.IntType(LANES)
+        return builder.icmp_unsigned("!=", builder.bitcast(arguments[0], whole), ir.Constant(whole, 0))
+
+    return types.boolean(lanes), build
+
+
+@intrinsic
+def _lowest(typing, word):
+    def build(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), build
+
+
+@intrinsic
+def _ones(typing, word):
+    def build(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), build
+
+
+# The last one that is read is named first so that NUMBA_BOUNDSCHECK sees it; without checks the compiler leaves it out.
+@overload(load)
+def _(words, at):
+    def jitted(words, at):
+        _ = words[at + 7]
+        return _load(words, at)
+
+    return jitted
+
+
+@overload(store)
+def _(words, at, lanes):
+    def jitted(words, at, lanes):
+        _ = words[at + 7]
+        _store(words, at, lanes)
+
+    return jitted
+
+
+@overload(numbers)
+def _(values, at):
+    def jitted(values, at):
+        _ = values[at + 7]
+        return _numbers(values, at)
+
+    return jitted
+
+
+@overload(total)
+def _(eight):
+    def jitted(eight):
+        left = (_number(eight, 0) + _number(eight, 1)) + (_number(eight, 2) + _number(eight, 3))
+        return left + ((_number(eight, 4) + _number(eight, 5)) + (_number(eight, 6) + _number(eight, 7)))
+
+    return jitted
+
+
+@overload(spread)
+def _(word):
+    return lambda word: _spread(word)
+
+
+@overload(some)
+def _(lanes):
+    return lambda lanes: _some(lanes)
+
+
+@overload(lowest)
+def _(word):
+    return lambda word: _lowest(word)
+
+
+@overload(ones)
+def _(word):
+    return lambda word: _ones(word)
+
+
+def _binary(operation, instruction, kind):
+    @intrinsic
+    def combine(typing, a, b):
+        def build(context, builder, signature, arguments):
+            return getattr(builder, instruction)(*arguments)
+
+        return kind(a, b), build
+
+    @overload(operation)
+    def _(a, b):
+        return (lambda a, b: combine(a, b)) if a is kind and b is kind else None
+
+
+_binary(operator.and_, "and_", LANES_TYPE)
+_binary(operator.or_, "or_", LANES_TYPE)
+_binary(operator.xor, "xor", LANES_TYPE)
+_binary(operator.add, "fadd", NUMBERS_TYPE)
+_binary(operator.sub, "fsub", NUMBERS_TYPE)
+_binary(operator.mul, "fmul", NUMBERS_TYPE)
+
+
+@intrinsic
+def _inverted(typing, a):
+    def build(context, builder, signature, arguments):
+        return builder.not_(arguments[0])
+
+    return LANES_TYPE(a), build
+
+
+@overload(operator.invert)
+def _(a):
+    return (lambda a: _inverted(a)) if a is LANES_TYPE else None
