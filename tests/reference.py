@@ -439,7 +439,7 @@ def matches(a, b, metric, ratio, mutual, allowed=None):
 
 
 def guided_pairs(geometry, x, y, distance):
-    """Mask `(n, m)` of points x and y that lie within a distance of where `geometry` takes the other, in both pictures."""
+    """Mask `(n, m)` of points x and y within a distance of where `geometry` takes the other, in both pictures."""
     there, back = geometry(y), geometry.inverse()(x)
     with np.errstate(invalid="ignore"):
         if there.shape[1] == 3:

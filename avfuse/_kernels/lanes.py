@@ -5,6 +5,11 @@ must first be found to vectorise, they always are. Without the JIT they are arra
 work.
 """
 
+# numba compiles the functions that overloads return, so these cannot be the intrinsics themselves; and mypy counts the
+# first argument of intrinsics, which numba gives.
+# ruff: noqa: PLW0108
+# mypy: disable-error-code="call-arg, var-annotated, import-untyped"
+
 from __future__ import annotations
 
 import operator
@@ -54,9 +59,9 @@ def store(words, at, lanes):
     words[at : at + WORDS] = lanes
 
 
-def spread(word):
-    """One word, in all eight places."""
-    return np.full(WORDS, word, np.uint64)
+def spread(bit):
+    """0 or 1 in every lane."""
+    return np.full(WORDS, 0xFFFFFFFFFFFFFFFF if bit else 0, np.uint64)
 
 
 def some(lanes):
@@ -132,14 +137,14 @@ def _number(typing, eight, at):
 
 
 @intrinsic
-def _spread(typing, word):
+def _spread(typing, bit):
     def build(context, builder, signature, arguments):
         nothing = ir.Constant(_WORDS, ir.Undefined)
-        one = builder.insert_element(nothing, arguments[0], ir.Constant(ir.IntType(32), 0))
+        one = builder.insert_element(nothing, builder.neg(arguments[0]), ir.Constant(ir.IntType(32), 0))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), WORDS), [0] * WORDS)
         return builder.shuffle_vector(one, nothing, everywhere)
 
-    return LANES_TYPE(types.uint64), build
+    return LANES_TYPE(types.int64), build
 
 
 @intrinsic
@@ -205,8 +210,8 @@ def _(eight):
 
 
 @overload(spread)
-def _(word):
-    return lambda word: _spread(word)
+def _(bit):
+    return lambda bit: _spread(bit)
 
 
 @overload(some)

@@ -173,19 +173,19 @@ def nearest_binary(rows, planes, light, count, want_second, want_columns):
                 i = first + r
                 # -1 - |t| - |q|, and 2 more for each bit that both have.
                 less = (1 << height) - weights[r]
-                carry = spread(_ZERO)
+                carry = spread(0)
                 for at in range(0, end, WORDS):
-                    bit = spread(_ZERO - np.uint64(less & 1))
+                    bit = spread(less & 1)
                     added, carry = _add(load(light, block * end + at), bit, carry)
                     store(counts, at, added)
                     less >>= 1
                 _count(planes, block * (bits + 1) * WORDS, offsets, starts[r], starts[r + 1], counts, end)
                 # a > b where a + ~b carries.
                 limit = ~(second[i] if want_second else near[i])
-                nearer, column_nearer = spread(_ZERO), spread(_ZERO)
+                nearer, column_nearer = spread(0), spread(0)
                 for at in range(0, end, WORDS):
                     number = load(counts, at)
-                    nearer = _add(number, spread(_ZERO - np.uint64(limit & 1)), nearer)[1]
+                    nearer = _add(number, spread(limit & 1), nearer)[1]
                     limit >>= 1
                     if want_columns:
                         column_nearer = _add(number, ~load(column_near, block * end + at), column_nearer)[1]
@@ -275,8 +275,8 @@ def _cost(a, i, b, j, a_power, b_power, cosine):
     return max(0.0, 1.0 - inner(a[i], b[j]) / np.sqrt(a_power[i] * b_power[j]))
 
 
-# Below, rows u and columns v are compared by products u v = u_half + v_half - cost * scale, within slack; what a product
-# must reach to change what is known of its row is v_half + row_needs, of its column u_half + column_needs.
+# Below, rows u and columns v are compared by u v = u_half + v_half - cost * scale, true within slack. A product that
+# changes what is known of its row must reach v_half + row_needs, and of its column u_half + column_needs.
 
 
 @njit(cache=True, nogil=True)
@@ -333,7 +333,8 @@ def _next_that_reaches(product, column_half, row_needs, row_half, column_needs, 
 
 @njit(cache=True, nogil=True)
 def consider(products, a, b, a_power, b_power, cosine, scale, row_half, column_half, row_slack, column_slack,
-             row_needs, column_needs, first_row, first_column, want_second, best, cost, second, column_best, column_cost):  # fmt: skip
+             row_needs, column_needs, first_row, first_column, want_second,
+             best, cost, second, column_best, column_cost):  # fmt: skip
     """Measures those pairs of the rows of a and b that their products `(m, n)` leave possible.
 
     Changed: best, cost, second and needs of the rows, best, cost and needs of the columns; `first_row` and
@@ -442,7 +443,7 @@ def costs_of_pairs(a, b, a_power, b_power, cosine, rows, columns):
 
 @njit(cache=True, nogil=True)
 def keep_best(rows, columns, costs, best, cost, second, column_best, column_cost):
-    """What these pairs change in the best and second of rows and the best of columns; equal ones to the lowest index."""
+    """Takes pairs into the best and second of rows and the best of columns; equal ones go to the lowest index."""
     for k in range(len(rows)):
         i, j, here = rows[k], columns[k], costs[k]
         if here < cost[i] or (here == cost[i] and j < best[i]):

@@ -1,4 +1,4 @@
-"""Which descriptors of two pictures belong together: nearest neighbours, Lowe's ratio and the check of both ways, at once.
+"""Which descriptors of two pictures belong together: nearest neighbours, Lowe's ratio and a check of both ways.
 
 Exact, whatever the number of threads: equal distances go to the lowest index. Binary descriptors are counted 512 at a
 time; of float ones a matrix product in float32 leaves few pairs possible, and these are measured in float64. Memory is
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -104,7 +105,8 @@ def match_guided(
     if not (np.isfinite(distance) and distance > 0):
         raise StreamError(f"match_guided: distance {distance!r}; expected a positive number of pixels")
     if not isinstance(geometry, Homography | Fundamental) or getattr(geometry, "dimension", 2) != 2:
-        raise StreamError(f"match_guided: geometry {geometry!r}; expected a Homography of the plane or a Fundamental")
+        name = type(geometry).__name__ + (" in space" if isinstance(geometry, Homography) else "")
+        raise StreamError(f"match_guided: geometry of type {name}; expected a Homography of the plane or a Fundamental")
     pair = _comparable(reference, moving, metric, "reference", "moving")
     if pair is None:
         return _nothing()
@@ -112,7 +114,7 @@ def match_guided(
     x = _points(reference_points, len(first), "reference")
     y = _points(moving_points, len(second), "moving")
     binary = kind == "hamming"
-    measured = _measured(first, second, kind)
+    measured = _measured(first, second, kind, "reference", "moving")
     there, back = _guides(geometry, x, y)
     grid = _grid(x, distance)
     found = _Nearest.none(len(first), len(second))
@@ -158,16 +160,16 @@ def _comparable(
     if metric is None:
         if any(binary) and not all(binary):
             raise StreamError(
-                f"{a_name} has descriptors of {first.dtype}, {b_name} of {second.dtype}; expected both of one detector, "
-                'or metric="l2" to take uint8 as numbers'
+                f"{a_name} has descriptors of {first.dtype}, {b_name} of {second.dtype}; expected one type, or "
+                'metric="l2" to take uint8 as numbers'
             )
         for x, name in ((first, a_name), (second, b_name)):
             if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
                 raise StreamError(f'{name}: descriptors of {x.dtype}; expected uint8 or floats, or metric="l2" said')
     if first.shape[1] != second.shape[1]:
         raise StreamError(
-            f"{a_name} has descriptors of length {first.shape[1]}, {b_name} of length {second.shape[1]}; expected equal "
-            "lengths"
+            f"{a_name} has descriptors of length {first.shape[1]}, {b_name} of length {second.shape[1]}; "
+            "expected equal lengths"
         )
     kind: Metric = metric or ("hamming" if all(binary) else "l2")
     if kind != "hamming":
@@ -242,7 +244,7 @@ class _Nearest:
     def of_parts(cls, parts: list[_Nearest]) -> _Nearest:
         """One of several runs of rows, in their order; of equal columns the earlier row stays."""
         rows, columns, costs = 0, parts[0].column_best, parts[0].column_cost
-        for before, part in zip(parts, parts[1:], strict=False):
+        for before, part in pairwise(parts):
             rows += len(before.best)
             nearer = part.column_cost < costs
             columns = np.where(nearer, part.column_best + rows, columns)
@@ -271,7 +273,7 @@ def _shares(rows: int, columns: int) -> list[slice]:
     """Runs of rows, one for each thread."""
     count = max(1, min(cores(), rows, rows * columns // _PAIRS_A_THREAD))
     edges = np.linspace(0, rows, count + 1).astype(int)
-    return [slice(int(start), int(stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
 
 
 # --- binary ----------------------------------------------------------------------------------------------------------
@@ -317,14 +319,14 @@ class _Measured:
     b_power: F64
 
 
-def _measured(a: NDArray[Any], b: NDArray[Any], kind: Metric) -> _Measured:
+def _measured(a: NDArray[Any], b: NDArray[Any], kind: Metric, a_name: str = "a", b_name: str = "b") -> _Measured:
     if kind == "hamming":
         return _Measured(_words(a), _words(b), np.zeros(0), np.zeros(0))
     single = all(x.dtype.itemsize <= (4 if np.issubdtype(x.dtype, np.floating) else 2) for x in (a, b))
     x, y = (_rows_of_eights(values, np.float32 if single else np.float64) for values in (a, b))
     found = _Measured(x, y, kernels.inner_with_itself(x), kernels.inner_with_itself(y))
     if kind == "cosine":
-        for power, name in ((found.a_power, "a"), (found.b_power, "b")):
+        for power, name in ((found.a_power, a_name), (found.b_power, b_name)):
             if power.min() < _SMALLEST:
                 raise StreamError(
                     f"{name}: row {int(power.argmin())} is zero and has no direction; leave such rows out for cosine"
