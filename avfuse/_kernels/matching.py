@@ -88,12 +88,19 @@ def _count(planes, first, offsets, start, stop, counts, end):
     offsets: `[start, stop)`, a multiple of eight, of planes after `first`.
     """
     one, two, four = load(counts, WORDS), load(counts, 2 * WORDS), load(counts, 3 * WORDS)
-    for k in range(start, stop, 8):
-        one, two_a = _add(one, load(planes, first + offsets[k]), load(planes, first + offsets[k + 1]))
-        one, two_b = _add(one, load(planes, first + offsets[k + 2]), load(planes, first + offsets[k + 3]))
+    # Unsigned indices cannot be negative: nobody need look whether they wrap around.
+    for k in range(np.uint64(start), np.uint64(stop), np.uint64(8)):
+        one, two_a = _add(one, load(planes, first + offsets[k]), load(planes, first + offsets[k + np.uint64(1)]))
+        one, two_b = _add(
+            one, load(planes, first + offsets[k + np.uint64(2)]), load(planes, first + offsets[k + np.uint64(3)])
+        )
         two, four_a = _add(two, two_a, two_b)
-        one, two_a = _add(one, load(planes, first + offsets[k + 4]), load(planes, first + offsets[k + 5]))
-        one, two_b = _add(one, load(planes, first + offsets[k + 6]), load(planes, first + offsets[k + 7]))
+        one, two_a = _add(
+            one, load(planes, first + offsets[k + np.uint64(4)]), load(planes, first + offsets[k + np.uint64(5)])
+        )
+        one, two_b = _add(
+            one, load(planes, first + offsets[k + np.uint64(6)]), load(planes, first + offsets[k + np.uint64(7)])
+        )
         two, four_b = _add(two, two_a, two_b)
         four, carry = _add(four, four_a, four_b)
         for at in range(4 * WORDS, end, WORDS):

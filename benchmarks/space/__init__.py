@@ -8,7 +8,7 @@ from avfuse.reporting.tables import Table
 from benchmarks.options import Options
 from benchmarks.tables import Goals, show
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("matching",)
 
 
 def benchmark(options: Options) -> bool:
