@@ -447,3 +447,36 @@ def guided_pairs(geometry, x, y, distance):
             return ahead & (abs(back[:, :2] @ y.T + back[:, 2:]) <= distance)
         ahead = ((x[:, None] - there[None]) ** 2).sum(axis=-1) <= distance**2
         return ahead & (((back[:, None] - y[None]) ** 2).sum(axis=-1) <= distance**2)
+# Information
+
+
+def joint_moments(rows, image, positions, bins):
+    """Point by point: the grey where it lies, and the powers of its part above a whole step."""
+    height, width = image.shape
+    found = np.zeros((bins, bins, 4))
+    for row, (x, y) in zip(rows, np.asarray(positions, np.float64), strict=True):
+        if row >= bins or not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            continue
+        c, r = min(int(x), width - 2), min(int(y), height - 2)
+        u, v = x - c, y - r
+        corners = image[r : r + 2, c : c + 2].astype(np.float64)
+        grey = np.array([1 - v, v]) @ corners @ np.array([1 - u, u])
+        found[row, int(grey)] += (grey - int(grey)) ** np.arange(4)
+    return found
+
+
+def position_slopes(rows, image, positions, polynomials):
+    """The chain rule, point by point."""
+    height, width = image.shape
+    bins = len(polynomials)
+    found = np.zeros((len(rows), 2))
+    for i, (row, (x, y)) in enumerate(zip(rows, np.asarray(positions, np.float64), strict=True)):
+        if row >= bins or not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            continue
+        c, r = min(int(x), width - 2), min(int(y), height - 2)
+        u, v = x - c, y - r
+        corners = image[r : r + 2, c : c + 2].astype(np.float64)
+        grey = np.array([1 - v, v]) @ corners @ np.array([1 - u, u])
+        change = polynomials[row, int(grey)] @ (grey - int(grey)) ** np.arange(3)
+        found[i] = change * np.array([[1 - v, v] @ corners @ [-1, 1], [-1, 1] @ corners @ [1 - u, u]])
+    return found

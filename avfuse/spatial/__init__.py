@@ -20,6 +20,8 @@ _HOMES: dict[str, str] = {
     "Matches": "matching",
     "match_descriptors": "matching",
     "match_guided": "matching",
+    "JointInformation": "information",
+    "information_distance": "information",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
