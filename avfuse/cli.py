@@ -481,6 +481,57 @@ def evaluate(
     return DONE
 
 
+@app.command()
+def register(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="The image, or a video's first picture.")],
+    moving: Annotated[str, typer.Argument(metavar="MOVING", help="What is brought onto it.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="translation, rigid, similarity, affine or homography."),
+    ] = "similarity",
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the JSON.")] = None,
+    warp: Annotated[
+        Path | None, typer.Option("--warp", metavar="FILE", help="Write MOVING as REF's frame shows it: .png, .tif.")
+    ] = None,
+) -> int:
+    """Tell which map of pixels brings one image onto another, also of cameras that see differently."""
+    from avfuse.alignment import json_text
+    from avfuse.files import replacing
+    from avfuse.io.images import check_image, read_image, write_image
+    from avfuse.reporting.registration import names_of, print_registration, registration_to_json
+    from avfuse.spatial.registration import register_images
+
+    for out in (output, warp):
+        if out is not None:
+            check_spares(out, [reference, moving])
+            check_writable(out)
+    if output is not None and warp is not None and os.path.realpath(output) == os.path.realpath(warp):
+        raise WriteError(f"{output}: is given both for the JSON and for the image; choose two names")
+    if warp is not None:
+        check_image(warp)
+    images = read_image(reference), read_image(moving)
+    found = register_images(*images, model=model)  # type: ignore[arg-type]
+    document = registration_to_json(found, *names_of(reference, moving))
+    if output is not None:
+        with replacing(output) as temporary:
+            temporary.write_text(json_text(document) + "\n", encoding="utf-8")
+    if warp is not None and found.status == "aligned":
+        from avfuse.warping import warp as warp_image
+
+        height, width = images[0].shape[:2]
+        write_image(warp, warp_image(images[1], found.transform, (width, height)).filled(0))
+        say(f"wrote {warp}")
+    elif warp is not None:
+        say(f"{warp}: not written, for nothing is aligned")
+    with printing():
+        if as_json:
+            print_json(document)
+        else:
+            print_registration(found, reference, moving, images[1].shape[:2], sys.stdout)
+    return DONE if found.status == "aligned" else DOUBTFUL
+
+
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:
     from avfuse.rendering import render as render_recordings
 

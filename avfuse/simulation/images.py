@@ -72,7 +72,7 @@ def image_pair(
         if fine > 1:
             import cv2
 
-            shown = cv2.GaussianBlur(shown, (0, 0), 0.45 * fine)
+            shown = np.asarray(cv2.GaussianBlur(shown, (0, 0), 0.45 * fine), np.float32)
         seen = seen_through(np.asarray(shown, np.float32), np.asarray(place @ matrix), h, w)
         seen = seen + rng.normal(0.0, noise, seen.shape).astype(np.float32)
         images.append(np.clip(seen, 0, 255).astype(np.float32))
@@ -119,7 +119,7 @@ def _seen_as(canvas: F32, look: Look, rng: np.random.Generator) -> F32:
         knots = np.linspace(0, 255, 7)
         values = np.concatenate([[0, 255, 0, 255], rng.uniform(0, 255, 3)])
         rng.shuffle(values)
-        return np.interp(canvas, knots, values).astype(np.float32)
+        return np.asarray(np.interp(canvas, knots, values), np.float32)
     return canvas
 
 
@@ -147,4 +147,4 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int]) -> F32:
             cv2.fillPoly(patch, [points.astype(np.int32)], 255)
         inside = patch > 0
         canvas[inside] = 0.35 * canvas[inside] + 0.65 * grey
-    return np.clip(canvas, 0, 255)
+    return np.asarray(np.clip(canvas, 0, 255), np.float32)

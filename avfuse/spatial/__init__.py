@@ -22,6 +22,7 @@ _HOMES: dict[str, str] = {
     "match_guided": "matching",
     "JointInformation": "information",
     "information_distance": "information",
+    "register_images": "registration",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,7 +69,7 @@ class Level:
 
     @property
     def longest(self) -> int:
-        return max(self.grey.shape)
+        return int(max(self.grey.shape))
 
 
 def pyramid(grey: F32, smallest: int = 24) -> list[Level]:
@@ -111,7 +111,9 @@ def field_of(grey: F32, appearance: Appearance) -> tuple[F32, NDArray[np.bool_]]
     weight = None if whole else present.astype(np.float32)
 
     def blurred(values: F32, blur: Callable[[F32], F32]) -> F32:
-        return blur(values) if weight is None else blur(values) / np.maximum(blur(weight), np.float32(1e-3))
+        if weight is None:
+            return blur(values)
+        return np.asarray(blur(values) / np.maximum(blur(weight), np.float32(1e-3)), np.float32)
 
     def little(values: F32) -> F32:
         return np.asarray(cv2.GaussianBlur(values, (0, 0), smooth))
@@ -134,7 +136,7 @@ def field_of(grey: F32, appearance: Appearance) -> tuple[F32, NDArray[np.bool_]]
     if appearance != "orientation":
         level = fine - blurred(fine, local)
         power = level * level if whole else np.where(present, level * level, np.float32(0))
-        strength = np.sqrt(blurred(power, local))
+        strength = np.sqrt(np.maximum(blurred(power, local), 0))
         made = level[None]
     else:
         dx = cv2.Sobel(fine, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
@@ -145,7 +147,7 @@ def field_of(grey: F32, appearance: Appearance) -> tuple[F32, NDArray[np.bool_]]
         size = np.sqrt(power) + np.float32(1e-20)
         # |g| exp(2 i angle)
         made = np.stack([(dx * dx - dy * dy) / size, 2 * dx * dy / size])
-        strength = np.sqrt(blurred(power, local))
+        strength = np.sqrt(np.maximum(blurred(power, local), 0))
     floor = _FLOOR * float(np.sqrt(np.mean(np.square(strength[usable])))) if usable.any() else 0.0
     made = made / (strength + np.float32(floor + 1e-12))
     if appearance == "orientation":

@@ -24,7 +24,8 @@ PAIRINGS: tuple[Pairing, ...] = (
 )  # fmt: skip
 FREEDOM: dict[Model, int] = {"translation": 2, "rigid": 3, "similarity": 4, "affine": 6, "homography": 8}
 
-# Of each parameter of a change, how it moves what lies at u, v: along which axis, by which powers of v and u, which sign.
+# Of each parameter of a change, how it moves what lies at u, v: along which axis, by which powers of v and u, and the
+# sign.
 _Term = tuple[int, int, int, int]
 _SHIFTS: list[list[_Term]] = [[(0, 0, 0, 1)], [(1, 0, 0, 1)]]
 _AFFINE: list[list[_Term]] = [[(axis, *power, 1)] for axis in (0, 1) for power in ((0, 1), (1, 0), (0, 0))]
@@ -303,7 +304,7 @@ def level_for(moving: list[Level], target: Target, whole: F64) -> Level:
     middle = np.array([[(w - 1) / 2, (h - 1) / 2]])
     for level in reversed(moving):
         onto = level.matrix @ np.linalg.inv(whole) @ np.linalg.inv(target.level.matrix)
-        around = mapped(onto, np.concatenate([middle, middle + [1, 0], middle + [0, 1]]))
+        around = mapped(onto, middle + np.array([[0, 0], [1, 0], [0, 1]]))
         a, b = around[1] - around[0], around[2] - around[0]
         if np.sqrt(abs(a[0] * b[1] - a[1] * b[0])) >= _FINE_ENOUGH:
             return level

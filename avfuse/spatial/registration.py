@@ -23,7 +23,19 @@ from avfuse.errors import StreamError
 from avfuse.spatial.appearance import F32, F64, Level, grey_of, pyramid
 from avfuse.spatial.phase import Spectrum, peaks
 from avfuse.spatial.refinement import (
-    FREEDOM, PAIRINGS, Fitted, Model, Pairing, Target, change, corners, covariance, fit, level_for, mapped, off_levels,
+    FREEDOM,
+    PAIRINGS,
+    Fitted,
+    Model,
+    Pairing,
+    Target,
+    change,
+    corners,
+    covariance,
+    fit,
+    level_for,
+    mapped,
+    off_levels,
     on_levels,
 )  # fmt: skip
 from avfuse.spatial.search import Search, Start, complex_field, everything, smaller, usual
@@ -187,11 +199,11 @@ def register_images(reference: ArrayLike, moving: ArrayLike, *, model: Model = "
     """
     if model not in get_args(Model):
         raise StreamError(f"model {model!r}; expected one of {', '.join(get_args(Model))}")
-    greys = [grey_of(image, called) for image, called in ((reference, "reference"), (moving, "moving"))]
-    nothing = _nothing_to_compare(*greys)
+    one, two = grey_of(reference, "reference"), grey_of(moving, "moving")
+    nothing = _nothing_to_compare(one, two)
     if nothing is not None:
         return _refused("degenerate", nothing, model)
-    pair = _Pair(*greys, model)
+    pair = _Pair(one, two, model)
     known: list[F64] = []
     starts = pair.search.starts(usual(pair.reference, pair.moving))
     best: _Candidate | None = None

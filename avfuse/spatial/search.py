@@ -99,7 +99,7 @@ def complex_field(level: Level) -> NDArray[np.complex64]:
     field, usable = field_of(level.grey, "orientation")
     if usable.any():
         field = np.where(usable, field - field.sum(axis=(1, 2), keepdims=True) / usable.sum(), 0)
-    return (field[0] + 1j * field[1]).astype(np.complex64)
+    return np.asarray(field[0] + 1j * field[1], np.complex64)
 
 
 def usual(reference: list[Level], moving: list[Level]) -> list[tuple[float, float]]:
@@ -113,5 +113,5 @@ def usual(reference: list[Level], moving: list[Level]) -> list[tuple[float, floa
 
 
 def everything() -> list[tuple[float, float]]:
-    """All turns, and scales up to three."""
-    return [(np.radians(a), float(s)) for s in np.exp(np.arange(-9, 10) * 0.12) for a in range(-180, 180, 8)]
+    """All turns, and scales up to more than two."""
+    return [(np.radians(a), float(s)) for s in np.exp(np.arange(-5, 6) * 0.16) for a in range(-180, 180, 10)]
