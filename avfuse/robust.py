@@ -231,7 +231,7 @@ def spread(estimator: Estimator, model: F64, data: F64, threshold: float) -> Spr
     variance = float(np.sum((1 - u) ** 4 * squared[near])) / freedom
     # How a fit follows its data: the mean slope of what the biweight makes of an error.
     follows = max(float(np.mean((1 - u) ** 2 - 4 * u * (1 - u) / d)), 0.1)
-    student = (float(stats.t.ppf(0.975, freedom)) / 1.96) ** 2
+    student = (float(special.stdtrit(freedom, 0.975)) / 1.96) ** 2
     cov = inverse / np.outer(scale, scale) * variance / follows**2 * student
     return Spread(cov, float(np.sqrt(variance) / follows))
 

@@ -1,0 +1,231 @@
+"""What two pictures from different places share: the fundamental matrix, and the essential one of known cameras.
+
+    estimate_fundamental(reference, moving)              x_ref^T F x_mov = 0 of pixels
+    estimate_essential(reference, moving, cameras=...)   the same of rays; its four poses are `.transform.poses()`
+
+Distances are Sampson's (Hartley and Zisserman, section 11.4.3), in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from avfuse.errors import StreamError
+from avfuse.robust import Estimator, Rng, consensus, log_chance
+from avfuse.spatial.agreement import Problem, different, estimate, frame_of, in_one, limit_of, pairs_of, too_few
+from avfuse.spatial.transforms import homography_estimator, kept
+from avfuse.transform import Camera, Essential, Fundamental, Rigid, Transform
+from avfuse.transform_estimate import TransformEstimate
+
+F64 = NDArray[np.float64]
+
+_NAMES = ("reference", "moving")
+_OFF_CHANCE = -2.0  # logarithm of how often points off a plane agree by chance, above which the scene is flat
+_PLANE = 1.5  # thresholds within which points count as lying on the plane
+_OPEN = 0.5  # of the matrix's norm, 1: one whose entries may be off by more is open
+
+
+def estimate_fundamental(
+    reference: ArrayLike, moving: ArrayLike, *, threshold: float = 3.0, scores: ArrayLike | None = None, rng: Rng = None
+) -> TransformEstimate:
+    """The fundamental matrix, x_ref^T F x_mov = 0, that most of the correspondences agree with.
+
+    reference, moving: `(n, 2)`, row by row the same thing seen from two places, in pixels of undistorted pictures.
+    threshold: Sampson's distance, in pixels, up to which a correspondence agrees.
+    scores, rng: as of `estimate_homography`.
+
+    Samples that lie on a plane are completed by points off it (DEGENSAC; Chum, Werner and Matas 2005). `degenerate`
+    where too few points are off the plane, or the camera only turned: then a homography tells all there is. `no_match`
+    where no more agree than chance would give, `ambiguous` where two motions explain as much. Raises StreamError for
+    arrays that do not fit.
+    """
+    called, limit = "estimate_fundamental", limit_of("estimate_fundamental", threshold)
+    ref, mov = pairs_of(called, reference, moving, (2,))
+    estimator = _fundamental()
+    refused = too_few(len(ref), estimator, "fundamental matrix") or _flat(ref, mov, limit, "fundamental matrix")
+    if refused is not None:
+        return refused
+    (to, scale), (of, unit) = frame_of(ref), frame_of(mov)
+    left, right = np.diag([scale, scale, 1.0]), np.diag([unit, unit, 1.0])
+    left[:2, 2], right[:2, 2] = -scale * to, -unit * of
+
+    def matrices(models: F64) -> F64:
+        made = left.T @ models.reshape(-1, 3, 3) @ right
+        return np.asarray(made / np.linalg.norm(made, axis=(1, 2))[:, None, None])
+
+    data = np.empty((6, len(ref)))
+    data[:2], data[2:4], data[4], data[5] = ((ref - to) * scale).T, ((mov - of) * unit).T, scale**2, unit**2
+
+    def errors(transform: Transform) -> F64:
+        return sampson(transform.matrix, ref, mov, np.ones(len(ref)), np.ones(len(ref)))
+
+    return _estimate(
+        called, "fundamental matrix", estimator, Fundamental, data, limit, (ref, mov), matrices, errors, scores, rng
+    )
+
+
+def estimate_essential(
+    reference: ArrayLike,
+    moving: ArrayLike,
+    *,
+    cameras: Camera | tuple[Camera, Camera],
+    threshold: float = 3.0,
+    scores: ArrayLike | None = None,
+    rng: Rng = None,
+) -> TransformEstimate:
+    """The essential matrix, x_ref^T E x_mov = 0 of rays (x, y, 1), that most of the correspondences agree with.
+
+    reference, moving: `(n, 2)`, pixels as the cameras took them, lens distortion and all.
+    cameras: that of the reference and that of the moving, or one for both; their poses do not count.
+    threshold: Sampson's distance up to which a correspondence agrees, in pixels, by the size that a pixel has there.
+    scores, rng: as of `estimate_homography`. Statuses and errors are those of `estimate_fundamental`; a flat scene is
+    `degenerate` here too, because two motions explain it.
+    """
+    called, limit = "estimate_essential", limit_of("estimate_essential", threshold)
+    ref, mov = pairs_of(called, reference, moving, (2,))
+    both = (cameras, cameras) if isinstance(cameras, Camera) else tuple(cameras)
+    if len(both) != 2 or not all(isinstance(c, Camera) for c in both):
+        raise StreamError(f"{called}: cameras {cameras!r}; expected a Camera, or two")
+    estimator = _essential()
+    refused = too_few(len(ref), estimator, "essential matrix") or _flat(ref, mov, limit, "essential matrix")
+    if refused is not None:
+        return refused
+    (a, s), (b, t) = (
+        rays_and_scale(camera, pixels, name, called)
+        for camera, pixels, name in zip(both, (ref, mov), _NAMES, strict=True)
+    )
+    data = np.ascontiguousarray(np.concatenate([a.T, b.T, s[None], t[None]]))
+
+    def matrices(models: F64) -> F64:
+        made = models.reshape(-1, 3, 3)
+        return np.asarray(made / np.linalg.norm(made, axis=(1, 2))[:, None, None])
+
+    def errors(transform: Transform) -> F64:
+        return sampson(transform.matrix, a, b, s, t)
+
+    return _estimate(
+        called, "essential matrix", estimator, Essential, data, limit, (ref, mov), matrices, errors, scores, rng
+    )
+
+
+def sampson(matrix: F64, ref: F64, mov: F64, ref_scale: F64, mov_scale: F64) -> F64:
+    """Signed distances `(n, 1)`; scales are the squared sizes of a pixel in the units of the points."""
+    x, y = np.column_stack([ref, np.ones(len(ref))]), np.column_stack([mov, np.ones(len(mov))])
+    there, here = y @ matrix.T, x @ matrix
+    size = ref_scale * np.sum(there[:, :2] ** 2, axis=1) + mov_scale * np.sum(here[:, :2] ** 2, axis=1)
+    return np.asarray((np.sum(x * there, axis=1) / np.sqrt(size + 1e-300))[:, None])
+
+
+def rays_and_scale(camera: Camera, pixels: F64, name: str, called: str) -> tuple[F64, F64]:
+    """Where pixels lie on the plane one unit in front, `(n, 2)`, and the squared size of a pixel there, `(n,)`."""
+    flat, turn = flat_rays(camera, pixels, name, called)
+    return flat, np.asarray(1.0 / np.abs(turn[:, 0, 0] * turn[:, 1, 1] - turn[:, 0, 1] * turn[:, 1, 0]))
+
+
+def flat_rays(camera: Camera, pixels: F64, name: str, called: str) -> tuple[F64, F64]:
+    """Where pixels lie on the plane one unit in front, `(n, 2)`, and how pixels move with that, `(n, 2, 2)`."""
+    camera = replace(camera, pose=Rigid(np.eye(4)))
+    rays = camera.rays(pixels)
+    # A ray sideways is none on that plane.
+    seen = rays[:, 2] > 1e-3
+    if not seen.all():
+        raise StreamError(
+            f"{called}: {int((~seen).sum())} points of {name} are no pixels of their camera, the first is point "
+            f"{int(np.flatnonzero(~seen)[0])}; leave them out, or check the distortion"
+        )
+    flat = rays[:, :2] / rays[:, 2:]
+    step = 1e-5
+    turn = np.empty((len(flat), 2, 2))
+    for k in range(2):
+        sides = []
+        for sign in (step, -step):
+            moved = np.column_stack([flat, np.ones(len(flat))])
+            moved[:, k] += sign
+            sides.append(camera(moved))
+        turn[:, :, k] = (sides[0] - sides[1]) / (2 * step)
+    return flat, turn
+
+
+def _estimate(
+    called: str,
+    model: str,
+    estimator: Estimator,
+    made: type[Fundamental],
+    data: F64,
+    limit: float,
+    points: tuple[F64, F64],
+    matrices: Callable[[F64], F64],
+    errors: Callable[[Transform], F64],
+    scores: ArrayLike | None,
+    rng: Rng,
+) -> TransformEstimate:
+    ref, mov = points
+    sides = [np.maximum(np.ptp(p, axis=0), 2 * limit) for p in points]
+    # A band about a line through the picture; Sampson's distance shares an error between both pictures.
+    shares = [2 * np.sqrt(2) * limit * float(np.hypot(*side) / np.prod(side)) for side in sides]
+    share = min(max(shares), 1.0)
+
+    def local(near: F64, about: F64) -> F64:
+        entries = near.reshape(-1, 9)
+        return np.asarray(entries * np.sign(entries @ about.ravel())[:, None])
+
+    def probes(_inliers: NDArray[np.bool_]) -> tuple[Callable[[F64], F64], float]:
+        # The epipoles, as directions in the frame that all is solved in, are what is told least.
+        return (lambda those: those.reshape(-1, 9)), _OPEN
+
+    def suspect(transform: Transform, inliers: NDArray[np.bool_]) -> str | None:
+        on = np.ascontiguousarray(np.stack([data[0], data[1], data[2], data[3]])[:, inliers])
+        pixel = float(np.sqrt(np.median(data[4])))
+        plane = consensus(homography_estimator(), on, _PLANE * limit * pixel, rng=0)
+        if plane is None:
+            return f"all points that agree lie in one line, which leaves the {model} open"
+        everything = np.ascontiguousarray(data[:4])
+        flat = homography_estimator().squared(plane.model, everything) <= (_PLANE * limit * pixel) ** 2
+        off = different(ref[inliers & ~flat])
+        among = int(np.sum(~flat))
+        # The plane is given: an epipole, by two points, makes a matrix of it.
+        chance = log_chance(among, off, replace(estimator, sample=2, models=1), share)
+        if chance <= _OFF_CHANCE:
+            return None
+        return (
+            f"{int(np.sum(inliers & flat))} of the {int(inliers.sum())} points that agree lie on one plane, or the "
+            f"camera only turned; that leaves the {model} open: use estimate_homography"
+        )
+
+    problem = Problem(
+        called, model, estimator, data, limit, limit, share, matrices, made, errors, local, probes, points
+    )  # fmt: skip
+    return estimate(problem, scores=scores, rng=rng, suspect=suspect)
+
+
+def _flat(ref: F64, mov: F64, limit: float, model: str) -> TransformEstimate | None:
+    if not (in_one(ref, limit, 1) or in_one(mov, limit, 1)):
+        return None
+    return TransformEstimate(
+        "degenerate",
+        message=f"all points lie within {limit:g} of one line, which leaves a {model} open: use more of the scene",
+        diagnostics={"kind": model.split()[0]},
+    )
+
+
+def _fundamental() -> Estimator:
+    from avfuse._kernels import epipolar as k
+
+    return kept(
+        "fundamental", k.fundamental_solve, k.epipolar_residuals, k.epipolar_normal, k.epipolar_tangent,
+        k.epipolar_retract, 7, 3, 9, 7, 1, k.fundamental_upgrade,
+    )  # fmt: skip
+
+
+def _essential() -> Estimator:
+    from avfuse._kernels import epipolar as k
+    from avfuse._kernels.essential import essential_solve
+
+    return kept(
+        "essential", essential_solve, k.epipolar_residuals, k.epipolar_normal, k.epipolar_tangent, k.epipolar_retract,
+        5, 10, 9, 5, 1,
+    )  # fmt: skip
