@@ -58,8 +58,8 @@ class Estimator:
     upgrade: Callable[..., Any] = field(default=kernels.nothing)
 
     @cached_property
-    def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """`search` and `refined` for this estimator."""
+    def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+        """`search`, `refined` and `scattered` for this estimator."""
         return kernels.compiled(self.solve, self.residuals, self.normal, self.tangent, self.retract, self.upgrade)
 
     @property
@@ -125,7 +125,7 @@ def consensus(
         order = place[np.argsort(-scores, kind="stable")]
     losses, weights = loss_tables(score, estimator.dimensions)
     state = random.integers(1, 2**63, 1).astype(np.uint64)
-    search, refine = estimator.compiled
+    search, refine, _ = estimator.compiled
     square = threshold * threshold
     model = np.zeros(estimator.entries)
     cost, draws, _ = search(
@@ -233,7 +233,43 @@ def spread(estimator: Estimator, model: F64, data: F64, threshold: float) -> Spr
     follows = max(float(np.mean((1 - u) ** 2 - 4 * u * (1 - u) / d)), 0.1)
     student = (float(special.stdtrit(freedom, 0.975)) / 1.96) ** 2
     cov = inverse / np.outer(scale, scale) * variance / follows**2 * student
+    if d == 1:
+        found = student * _scattered(estimator, model, data, moves, squared, square)
+        if not np.isfinite(found).all():
+            return None
+        cov = _wider(cov, found)
     return Spread(cov, float(np.sqrt(variance) / follows))
+
+
+def _scattered(
+    estimator: Estimator, model: F64, data: F64, moves: F64, squared: F64, square: float
+) -> F64:
+    """The covariance by how much what each correspondence says differs (Huber's sandwich), each as if it had not taken
+    part in the fit (MacKinnon and White 1985).
+
+    A band about a line lets outliers in that sit where no inlier does, and which then weigh more than any: errors of
+    one size for all would be a poor guess.
+    """
+    p = estimator.free
+    _, _, scatter = estimator.compiled
+    slopes, products, inverse = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
+    for _ in range(2):
+        scatter(model, data, moves, squared, square, estimator.dimensions, inverse, slopes, products)
+        try:
+            inverse = np.ascontiguousarray(np.linalg.inv(slopes))
+        except np.linalg.LinAlgError:
+            return np.full((p, p), np.inf)
+    return np.asarray(inverse @ products @ inverse)
+
+
+def _wider(cov: F64, other: F64) -> F64:
+    """The first covariance, stretched in those directions in which the other one is larger."""
+    scale = np.sqrt(np.diag(cov))
+    root = np.linalg.cholesky(cov / np.outer(scale, scale)) * scale[:, None]
+    inverse = np.linalg.inv(root)
+    values, vectors = np.linalg.eigh(inverse @ other @ inverse.T)
+    made = root @ vectors
+    return np.asarray((made * np.maximum(values, 1.0)) @ made.T)
 
 
 def clumping(errors: F64, positions: F64) -> float:

@@ -322,8 +322,59 @@ def search(
     return best_cost, drawn, improved
 
 
+SCATTER = types.void(types.FunctionType(NORMAL), MODEL, DATA, DATA, MODEL, float64, int64, DATA, DATA, DATA)
+
+
+@njit(SCATTER, cache=True, nogil=True, error_model="numpy")
+def scattered(normal, model, data, moves, squared, square, dimensions, inverse, slopes, products):
+    """Sums over the columns nearer than the root of `square`, in a model's free parameters, under a biweight.
+
+    inverse: of `slopes` as an earlier call left it, for the share that each column has in its own fit; zeros at first.
+    slopes: sum of the derivatives of what a column says. products: sum of the squares of that, each as if the column
+    had not taken part.
+    """
+    m, free = moves.shape
+    rows, n = data.shape
+    one, weight = np.empty((rows, 1)), np.ones(1)
+    ambient, slope = np.empty((m, m)), np.empty(m)
+    half, small, says = np.empty((m, free)), np.empty((free, free)), np.empty(free)
+    slopes[:] = 0.0
+    products[:] = 0.0
+    for i in range(n):
+        u = squared[i] / square
+        if not u < 1.0:
+            continue
+        for r in range(rows):
+            one[r, 0] = data[r, i]
+        normal(model, one, weight, ambient, slope)
+        follows = (1.0 - u) ** 2 - 4.0 * u * (1.0 - u) / dimensions
+        share = 0.0
+        for a in range(m):
+            for k in range(free):
+                total = 0.0
+                for b in range(m):
+                    total += ambient[a, b] * moves[b, k]
+                half[a, k] = total
+        for k in range(free):
+            total = 0.0
+            for a in range(m):
+                total += slope[a] * moves[a, k]
+            says[k] = (1.0 - u) ** 2 * total
+            for l in range(free):
+                total = 0.0
+                for a in range(m):
+                    total += moves[a, k] * half[a, l]
+                small[k, l] = total
+                share += inverse[k, l] * total
+        share = min(max(share * follows / dimensions, 0.0), 0.9)
+        for k in range(free):
+            for l in range(free):
+                slopes[k, l] += follows * small[k, l]
+                products[k, l] += says[k] * says[l] / (1.0 - share) ** 2
+
+
 def compiled(solve, residuals, normal, tangent, retract, upgrade):
-    """`search` and `refined` of one estimator, its functions in place. Pointers are not cached; this takes a moment."""
+    """`search`, `refined` and `scattered` of one estimator, its functions in place. Pointers are not cached; this takes a moment."""
 
     @njit(SEARCH.return_type(*SEARCH.args[6:]), nogil=True)
     def search_for(data, sizes, threshold2, losses, weights, order, bound, most, missed, state, best):
@@ -338,4 +389,8 @@ def compiled(solve, residuals, normal, tangent, retract, upgrade):
             residuals, normal, tangent, retract, model, cost, data, threshold2, losses, weights, free, rounds, close
         )
 
-    return search_for, refine
+    @njit(SCATTER.return_type(*SCATTER.args[1:]), nogil=True)
+    def scatter(model, data, moves, squared, square, dimensions, inverse, slopes, products):
+        scattered(normal, model, data, moves, squared, square, dimensions, inverse, slopes, products)
+
+    return search_for, refine, scatter

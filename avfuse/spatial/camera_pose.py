@@ -134,7 +134,7 @@ def _mirrored(estimator: Estimator, model: F64, data: F64, limit: float, sigma: 
     turn = np.column_stack([*seen, np.cross(seen[0], seen[1])]) @ np.stack([longest, second, np.cross(longest, second)])
     start = np.column_stack([turn, there - turn @ middle])
     other = np.ascontiguousarray(start.ravel())
-    _, refine = estimator.compiled
+    _, refine, _ = estimator.compiled
     none = np.zeros(0)
     square = limit * limit
     # All that agree take part, however far the first guess is off; then those that agree with it.
