@@ -129,14 +129,31 @@ class _Pair:
                 made = fit(target, moving, on_levels(matrix, moving, target), stage, rounds=rounds, until=until)
                 if not made.ok:
                     return None
-                matrix = off_levels(made.matrix, moving, target)
+                # Pixels of smaller copies are not quite square.
+                matrix = self.exactly(off_levels(made.matrix, moving, target), stage)
                 found = (matrix, made, target, moving)
         return found
+
+    def exactly(self, matrix: F64, model: Model) -> F64:
+        """The nearest map of the kind, with the middle of the moving image where it was."""
+        matrix = matrix / matrix[2, 2]
+        if model in ("affine", "homography"):
+            return np.asarray(matrix)
+        middle = np.array([[(self.edge[-1, 0]) / 2, self.edge[-1, 1] / 2]])
+        a, b = (matrix[0, 0] + matrix[1, 1]) / 2, (matrix[1, 0] - matrix[0, 1]) / 2
+        size = math.hypot(a, b) or 1.0
+        made = np.eye(3)
+        if model == "similarity":
+            made[:2, :2] = [[a, -b], [b, a]]
+        elif model == "rigid":
+            made[:2, :2] = [[a / size, -b / size], [b / size, a / size]]
+        made[:2, 2] = (mapped(matrix, middle) - mapped(made, middle))[0]
+        return made
 
     def candidate(self, start: F64) -> _Candidate | None:
         """A start made exact, with the pairing that shows most alike, and its tiles counted."""
         simple: Model = self.model if FREEDOM[self.model] <= 4 else "similarity"
-        closer = self.refined(start, PAIRINGS[0], simple, self.sizes(40, _CLOSER))
+        closer = self.refined(self.exactly(start, simple), PAIRINGS[0], simple, self.sizes(40, _CLOSER))
         if closer is None:
             return None
         found = []
@@ -147,7 +164,11 @@ class _Pair:
         if not found:
             return None
         _, pairing, matrix = max(found, key=lambda f: f[0])
-        judged = self.refined(matrix, pairing, self.model, self.sizes(_CLOSER, _JUDGED), rounds=8)
+        return self.judged(matrix, pairing, self.sizes(_CLOSER, _JUDGED))
+
+    def judged(self, matrix: F64, pairing: Pairing, sizes: list[int]) -> _Candidate | None:
+        """Exact on the level on which tiles are counted, and these."""
+        judged = self.refined(matrix, pairing, self.model, sizes, rounds=8)
         if judged is None or not self.plausible(judged[0]):
             return None
         matrix, fitted, target, moving = judged
@@ -296,7 +317,7 @@ def _rivals(pair: _Pair, best: _Candidate) -> list[_Candidate]:
     h, w = target.shape
     moving = level_for(pair.moving, target, best.matrix)
     seen = Level(seen_through(moving.grey, np.linalg.inv(on_levels(best.matrix, moving, target)), h, w), np.eye(3))
-    surface, zero = Spectrum(complex_field(target.level), (h, w)).surface(complex_field(seen))
+    surface, zero = Spectrum(complex_field(target.level), (h, w), whiten=0.0).surface(complex_field(seen))
     around = surface[zero[0] - 2 : zero[0] + 3, zero[1] - 2 : zero[1] + 3]
     own = float(around.max())
     down = target.level.matrix
@@ -305,6 +326,7 @@ def _rivals(pair: _Pair, best: _Candidate) -> list[_Candidate]:
         y, x = row - zero[0], column - zero[1]
         if height >= _RIVAL * own and math.hypot(x, y) > _APART:
             starts.append(np.linalg.inv(down) @ np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]]) @ down @ best.matrix)
+    model: Model = pair.model if FREEDOM[pair.model] <= 4 else "affine"
     linear = best.matrix[:2, :2]
     angle, scale = math.atan2(linear[1, 0], linear[0, 0]), math.sqrt(abs(np.linalg.det(linear)))
     turned = pair.search.starts([(angle + t, scale) for t in (0.0, np.pi / 2, np.pi, -np.pi / 2)])
@@ -316,7 +338,8 @@ def _rivals(pair: _Pair, best: _Candidate) -> list[_Candidate]:
     for start in starts:
         if np.abs(mapped(start, pair.edge) - mapped(best.matrix, pair.edge)).max() < apart:
             continue
-        rival = pair.candidate(start)
+        # On this level only: a pattern that repeats is gone from smaller ones.
+        rival = pair.judged(pair.exactly(start, model), best.pairing, [min(_JUDGED, pair.reference[0].longest)])
         if rival is None or not rival.accepted or rival.fitted.score < _AS_GOOD * best.fitted.score:
             continue
         if all(
@@ -336,7 +359,7 @@ def _answer(pair: _Pair, best: _Candidate) -> TransformEstimate:
         return _refused("no_match", _unlike(best, model), model, best)
     matrix, fitted, target, moving = fine
     cov = covariance(target, moving, fitted.matrix, model)
-    transform = _CLASSES[model](_exactly(matrix, model))
+    transform = _CLASSES[model](matrix)
     if cov is None:
         vague = "what both images show does not hold every parameter: lines of one direction, or something round"
         return _refused("degenerate", vague, model, best)
@@ -367,22 +390,6 @@ def _answer(pair: _Pair, best: _Candidate) -> TransformEstimate:
     seen = _seen(best) | {"corner_std": corner_std, "score": fitted.score, "overlap": fitted.overlap}
     confidence = min(_SUREST, 1.0 - math.exp(-(s.evidence - _EVIDENCE / 2)))
     return TransformEstimate("aligned", transform, (stated + stated.T) / 2, confidence=confidence, diagnostics=seen)
-
-
-def _exactly(matrix: F64, model: Model) -> F64:
-    """Without what rounding left of other kinds."""
-    matrix = matrix / matrix[2, 2]
-    if model == "homography":
-        return matrix
-    made = np.eye(3)
-    made[:2] = matrix[:2]
-    if model == "affine":
-        return made
-    a, b = (matrix[0, 0] + matrix[1, 1]) / 2, (matrix[1, 0] - matrix[0, 1]) / 2
-    if model != "similarity":
-        a, b = np.array([a, b]) / math.hypot(a, b)
-    made[:2, :2] = [[a, -b], [b, a]] if model != "translation" else np.eye(2)
-    return made
 
 
 def _parameters(matrix: F64, model: Model) -> F64:
