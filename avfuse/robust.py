@@ -107,11 +107,13 @@ def consensus(
     scores: F64 | None = None,
     rng: Rng = None,
     score: Score = "msac",
+    least: int = 0,
 ) -> Consensus | None:
     """The model that most of the columns of `data` agree with, or None where no sample gave any.
 
     threshold: distance at which a correspondence counts no more, in the units of the estimator's distances.
-    scores: `(n,)`, higher for correspondences to try first (PROSAC), or None.
+    scores: `(n,)`, higher for correspondences to try first (PROSAC), or None. least: correspondences that a model of
+    any worth agrees with, which bounds how long is searched for one.
     """
     random = seed_of(rng)
     n = data.shape[1]
@@ -128,8 +130,9 @@ def consensus(
     search, refine, _ = estimator.compiled
     square = threshold * threshold
     model = np.zeros(estimator.entries)
+    most = int(min(kernels.draws_needed(least, n, estimator.sample, _MISSED), _MOST)) if least else _MOST
     cost, draws, _ = search(
-        mixed, estimator.sizes, square, losses, weights, order, np.inf, _MOST, _MISSED, state, model
+        mixed, estimator.sizes, square, losses, weights, order, np.inf, most, _MISSED, state, model
     )  # fmt: skip
     if not model.any():
         return None
@@ -306,3 +309,15 @@ def log_chance(n: int, agree: int, estimator: Estimator, share: float) -> float:
     choose -= special.gammaln([n - agree + 1, agree - s + 1])
     alpha = np.log(np.clip(share, 1e-300, 1.0))
     return float((np.log(estimator.models * (n - s)) + choose.sum() + (agree - s) * alpha) / np.log(10))
+
+
+def least_agreeing(n: int, estimator: Estimator, share: float, chance: float) -> int:
+    """The fewest of `n` correspondences whose agreement has a `log_chance` of at most `chance`; n where none do."""
+    low, high = estimator.sample, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if log_chance(n, middle, estimator, share) <= chance:
+            high = middle
+        else:
+            low = middle
+    return high

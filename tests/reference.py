@@ -480,3 +480,50 @@ def position_slopes(rows, image, positions, polynomials):
         change = polynomials[row, int(grey)] @ (grey - int(grey)) ** np.arange(3)
         found[i] = change * np.array([[1 - v, v] @ corners @ [-1, 1], [-1, 1] @ corners @ [1 - u, u]])
     return found
+# --- avfuse._kernels.robust and its estimators -------------------------------------------------------------------------
+
+
+def xorshift(state):
+    """The next number of [0, 1) and state, with Python's own integers."""
+    mask = 2**64 - 1
+    state ^= (state << 13) & mask
+    state ^= state >> 7
+    state ^= (state << 17) & mask
+    return (state >> 11) / 2**53, state
+
+
+def summed_loss(squared, threshold2, losses):
+    """Truncated squares, or a loss interpolated between its tabulated values."""
+    u = np.minimum(squared / threshold2, 1.0)
+    if len(losses) == 0:
+        return float(u.sum())
+    return float(np.interp(u, np.linspace(0, 1, len(losses)), losses).sum())
+
+
+def mapped_distances(matrix, data):
+    """Squared distances of columns (reference, moving) from a matrix on homogeneous coordinates; none behind."""
+    d = len(data) // 2
+    x = np.vstack([data[d:], np.ones(data.shape[1])])
+    y = np.asarray(matrix) @ x
+    squared = np.sum((y[:d] / y[d] - data[:d]) ** 2, axis=0)
+    return np.where(y[d] > 1e-12, squared, 1e300)
+
+
+def sampson_distances(matrix, data):
+    """Squared Sampson distances, each picture's share by the squared size of its pixel."""
+    found = []
+    for u, v, x, y, s, t in data.T:
+        ref, mov = np.array([u, v, 1.0]), np.array([x, y, 1.0])
+        line, back = matrix @ mov, matrix.T @ ref
+        found.append((ref @ line) ** 2 / (s * (line[:2] @ line[:2]) + t * (back[:2] @ back[:2])))
+    return np.array(found)
+
+
+def projected_distances(pose, data):
+    """Squared distances in pixels of points seen by a pose [R | t]; none behind."""
+    found = []
+    for u, v, x, y, z, a, b, c, d in data.T:
+        there = pose @ np.array([x, y, z, 1.0])
+        off = np.array([[a, b], [c, d]]) @ (there[:2] / there[2] - np.array([u, v]))
+        found.append(off @ off if there[2] > 1e-12 else 1e300)
+    return np.array(found)

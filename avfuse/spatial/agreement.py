@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse.errors import StreamError
-from avfuse.robust import Estimator, Rng, Spread, clumping, consensus, log_chance, spread
+from avfuse.robust import Estimator, Rng, Spread, clumping, consensus, least_agreeing, log_chance, spread
 from avfuse.transform import Transform
 from avfuse.transform_estimate import TransformEstimate
 
@@ -63,9 +63,12 @@ def estimate(
     transforms that explain the same correspondences as well."""
     n = problem.data.shape[1]
     kind: dict[str, Any] = {"kind": problem.model.replace(" ", "_"), "threshold": problem.limit}
+    alike = min(different(p) for p in problem.points)
+    least = least_agreeing(alike, problem.estimator, problem.share, _CHANCE)
     found = consensus(
-        problem.estimator, problem.data, problem.threshold, scores=scores_of(scores, n, problem.called), rng=rng
-    )
+        problem.estimator, problem.data, problem.threshold, scores=scores_of(scores, n, problem.called), rng=rng,
+        least=least,
+    )  # fmt: skip
     if found is None:
         return TransformEstimate(
             "degenerate",
@@ -73,14 +76,23 @@ def estimate(
             "one another or in one line",
             diagnostics=kind,
         )
-    transform = problem.make(found.model)
+    try:
+        transform = problem.make(found.model)
+    except StreamError:
+        # Chance likes a map onto a point or a line best of all.
+        return TransformEstimate(
+            "no_match",
+            message=f"the {problem.model} that most of the {n} correspondences agree with maps all to one point or line: "
+            "better matches, or a threshold that fits their errors, may help",
+            diagnostics=kind,
+        )
     errors = problem.errors(transform)
     residuals = np.sqrt(np.sum(errors**2, axis=1))
     residuals = np.where(np.isfinite(residuals), residuals, np.inf)
     inliers = residuals <= problem.limit
     # Doubles of one point agree for one reason only.
     agree = min(different(p[inliers]) for p in problem.points)
-    chance = log_chance(min(different(p) for p in problem.points), agree, problem.estimator, problem.share)
+    chance = log_chance(alike, agree, problem.estimator, problem.share)
     kind |= {"log10_chance": chance, "draws": found.draws, "rng": "seed 0" if rng is None else "given"}
     seen: dict[str, Any] = {"inliers": inliers, "residuals": residuals, "diagnostics": kind}
     if chance > _CHANCE:
