@@ -527,3 +527,55 @@ def projected_distances(pose, data):
         off = np.array([[a, b], [c, d]]) @ (there[:2] / there[2] - np.array([u, v]))
         found.append(off @ off if there[2] > 1e-12 else 1e300)
     return np.array(found)
+
+
+# Registration
+
+
+def keys(t):
+    """Keys's cubic kernel with a = -1/2."""
+    t = abs(t)
+    if t <= 1:
+        return 1.5 * t**3 - 2.5 * t**2 + 1
+    return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
+
+
+def seen_through(image, matrix, height, width):
+    """Pixel by pixel, by the kernel's definition; the image's edge goes on outside it."""
+    rows, columns = image.shape
+    out = np.full((height, width), np.nan)
+    for r in range(height):
+        for k in range(width):
+            place = matrix @ np.array([k, r, 1.0])
+            x, y = place[:2] / place[2] if place[2] > 0 else (np.nan, np.nan)
+            if not (-1e-6 <= x <= columns - 1 + 1e-6 and -1e-6 <= y <= rows - 1 + 1e-6):
+                continue
+            i, j = min(max(int(y), 0), rows - 2), min(max(int(x), 0), columns - 2)
+            out[r, k] = sum(
+                keys(y - q) * keys(x - p) * float(image[min(max(q, 0), rows - 1), min(max(p, 0), columns - 1)])
+                for q in range(i - 1, i + 3)
+                for p in range(j - 1, j + 3)
+            )
+    return out
+
+
+def gradient_moments(own, seen, inside, scale):
+    """Sums over pixels, one at a time."""
+    channels, height, width = own.shape
+    squares, pulls = np.zeros((3, 5, 5)), np.zeros((2, 3, 3))
+    mean, left = (own.astype(float) + seen) / 2, own.astype(float) - seen
+    unit = max(height, width) / 2
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            v, u = (y - (height - 1) / 2) / unit, (x - (width - 1) / 2) / unit
+            weight = inside[y, x] / (1 + np.sum(left[:, y, x] ** 2) / scale) ** 2
+            for c in range(channels):
+                gx = (mean[c, y, x + 1] - mean[c, y, x - 1]) / 2
+                gy = (mean[c, y + 1, x] - mean[c, y - 1, x]) / 2
+                for i in range(5):
+                    for j in range(5 - i):
+                        squares[:, i, j] += weight * np.array([gx * gx, gx * gy, gy * gy]) * v**i * u**j
+                for i in range(3):
+                    for j in range(3 - i):
+                        pulls[:, i, j] += weight * left[c, y, x] * np.array([gx, gy]) * v**i * u**j
+    return squares, pulls
