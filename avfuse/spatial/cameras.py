@@ -7,7 +7,8 @@ likelihood of Student's distribution: Lange, Little and Taylor 1989) are brought
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _ROUNDS = 100
 _INSIDE = 16.8  # squared distance within which 99 % of six normal numbers lie
 _FEWEST = 8  # poses in a mean
 _APART = 20.0  # degrees by which half of the poses differ that tell nothing
+_LAGS, _NATS = 12, 8.0  # steps each way; by which a lag must fit better than none
 _CORNERS = 6  # of a board, at least, that tell its pose
 _REPROJECTED = 2.0  # pixels, root of the mean square, beyond which a pose is not believed
 
@@ -59,14 +61,15 @@ def average_poses(poses: ArrayLike) -> TransformEstimate:
         new = (e * weight[:, None]).T @ e / n
         # No direction is known without end, however alike the poses are.
         new += np.diag(1e-9 * np.repeat([new[:3, :3].trace(), new[3:, 3:].trace()], 3) + 1e-24)
-        settled = np.abs(new - spread).max() < 1e-9 * np.abs(new).max()
+        settled = np.abs(new - spread).max() < 1e-5 * np.abs(new).max()
         spread = new
-        if settled and np.abs(step).max() < 1e-12:
+        if settled:
             break
     inside = squared < _INSIDE
     typical_turn = np.degrees(np.median(np.linalg.norm(e[:, :3], axis=1)))
     residuals = np.linalg.norm(e[:, 3:], axis=1)
-    said = {"kind": "rigid", "poses": n, "turn": float(np.radians(typical_turn)), "shift": float(np.median(residuals))}
+    said = {"kind": "rigid", "poses": n, "turn": float(np.radians(typical_turn)), "shift": float(np.median(residuals)),
+            "scatter": float(np.linalg.slogdet(spread)[1])}  # fmt: skip
     if typical_turn > _APART or inside.mean() < 0.5:
         return TransformEstimate(
             "no_match", inliers=inside, residuals=residuals, diagnostics=said,
@@ -88,14 +91,18 @@ def average_poses(poses: ArrayLike) -> TransformEstimate:
 
 
 def calibrate_cameras(
-    views: Mapping[str, Stream | tuple[ArrayLike, ArrayLike]], *, reference: str | None = None, gap: float | None = None
-) -> dict[str, TransformEstimate]:
+    views: Mapping[str, Stream | tuple[ArrayLike, ArrayLike]], *, reference: str | None = None,
+    gap: float | None = None, max_lag: float = 0.25,
+) -> dict[str, TransformEstimate]:  # fmt: skip
     """Where cameras are that saw one moving board, or any body: T_reference_camera of each.
 
     views: by name, poses T_camera_board over time on one clock, as a pose Stream or (times, poses); see `track_board`.
     reference: name of the camera in whose frame the others are told; None takes the first.
     gap: seconds between two frames of one camera, at most, between which the board's pose is taken; None takes five
         median steps.
+    max_lag: seconds by which a camera's stamps may be late against another's; where the board moved, the lag is found
+        at which the pairs agree best, and told in `diagnostics["lag"]` (t_reference = t + lag). 0 takes stamps as they
+        are.
     Every pair of cameras counts. Covariances allow for pairs that share what they saw. A camera that never saw the
     board together with the others is a `no_match`.
     Raises StreamError for fewer than two views, and for what are no poses.
@@ -108,12 +115,13 @@ def calibrate_cameras(
     if root not in views:
         raise StreamError(f"{called}: reference {root!r}; expected one of {', '.join(names)}")
     seen = {name: Poses.of(view, f"view {name!r}", called) for name, view in views.items()}
-    edges: dict[tuple[str, str], TransformEstimate] = {}
-    for k, one in enumerate(names):
-        for two in names[k + 1 :]:
-            found = _pair(seen[one], seen[two], gap)
-            if found is not None and found.answer is not None:
-                edges[one, two] = found
+    if not (np.isfinite(max_lag) and max_lag >= 0):
+        raise StreamError(f"{called}: max_lag {max_lag!r}; expected seconds, 0 for none")
+    pairs = [(one, two) for k, one in enumerate(names) for two in names[k + 1 :]]
+    lags = _lags(root, seen, pairs, gap, max_lag) if max_lag else dict.fromkeys(names, 0.0)
+    late = {name: replace(poses, times=poses.times + lags[name]) for name, poses in seen.items()}
+    found = {pair: _pair(late[pair[0]], late[pair[1]], gap) for pair in pairs}
+    edges = {pair: mean for pair, mean in found.items() if mean is not None and mean.answer is not None}
     placed = _placed(root, names, edges)
     answers, cov = _together(root, placed, edges)
     made: dict[str, TransformEstimate] = {}
@@ -121,20 +129,16 @@ def calibrate_cameras(
         if name == root:
             made[name] = TransformEstimate("aligned", Rigid(np.eye(4)), np.zeros((6, 6)), confidence=1.0)
         elif name in answers:
-            pairs = [key for key in edges if name in key]
-            said = {"kind": "rigid", "pairs": len(pairs), "moments": sum(edges[p].diagnostics["poses"] for p in pairs)}
-            made[name] = TransformEstimate(
-                "aligned",
-                answers[name],
-                cov[name],
-                confidence=min(edges[p].confidence for p in pairs),
-                diagnostics=said,
-            )
+            met = [edge for pair, edge in edges.items() if name in pair]
+            moments = sum(edge.diagnostics["poses"] for edge in met)
+            said = {"kind": "rigid", "pairs": len(met), "moments": moments, "lag": lags[name]}
+            confidence = min(edge.confidence for edge in met)
+            made[name] = TransformEstimate("aligned", answers[name], cov[name], confidence=confidence, diagnostics=said)
         else:
             made[name] = TransformEstimate(
                 "no_match", diagnostics={"kind": "rigid"},
-                message=f"{name} saw the board at fewer than {_FEWEST} of the moments at which others did, or no one pose "
-                "fits them",
+                message=f"{name} saw the board at fewer than {_FEWEST} of the moments at which others did, or no one "
+                "pose fits them",
             )  # fmt: skip
     return made
 
@@ -183,7 +187,7 @@ def track_board(
 
 
 def _board_pose(points: F64, pixels: F64, matrix: F64, lens: F64 | None) -> F64 | None:
-    """x y z qx qy qz qw of a flat board (IPPE: Collins and Bartoli 2014; then least squares), None where it fits badly."""
+    """x y z qx qy qz qw of a flat board (IPPE: Collins and Bartoli 2014; least squares), None where it fits badly."""
     import cv2
 
     if np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6 * np.abs(points).max()) < 2:
@@ -196,6 +200,39 @@ def _board_pose(points: F64, pixels: F64, matrix: F64, lens: F64 | None) -> F64 
     if not np.sqrt(((again - pixels) ** 2).sum(axis=1).mean()) < _REPROJECTED:
         return None
     return np.concatenate([np.ravel(shift), Rotation.from_rotvec(np.ravel(turn)).as_quat()])
+
+
+def _lags(
+    root: str, seen: Mapping[str, Poses], pairs: Sequence[tuple[str, str]], gap: float | None, most: float
+) -> dict[str, float]:
+    """Seconds to be added to each camera's stamps: what pairs agree on best, over all pairs by least squares."""
+    others = [name for name in seen if name != root]
+    rows, values = [], []
+    for one, two in pairs:
+        lag = _lag(seen[one], seen[two], gap, most)
+        if lag is not None:
+            rows.append([float(name == two) - float(name == one) for name in others])
+            values.append(lag)
+    solved = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0] if rows else np.zeros(len(others))
+    return {root: 0.0} | dict(zip(others, solved.tolist(), strict=True))
+
+
+def _lag(one: Poses, two: Poses, gap: float | None, most: float) -> float | None:
+    """What is added to the stamps of `two`; 0 where nothing tells it, None where they never saw the board together."""
+    grid = np.linspace(-most, most, 2 * _LAGS + 1)
+    costs, count = np.full(len(grid), np.inf), 0
+    for k, lag in enumerate(grid):
+        found = _pair(one, replace(two, times=two.times + lag), gap)
+        if found is not None:
+            costs[k], count = found.diagnostics["scatter"], max(count, found.diagnostics["poses"])
+    if not np.isfinite(costs[_LAGS]):
+        return None
+    k = int(np.argmin(costs))
+    told = count * (costs[_LAGS] - costs[k]) / 2 > _NATS
+    if not (told and 0 < k < len(grid) - 1 and np.isfinite(costs[k - 1 : k + 2]).all()):
+        return 0.0
+    bend = max(float(costs[k - 1] - 2 * costs[k] + costs[k + 1]), 1e-12)
+    return float(grid[k] + (grid[1] - grid[0]) * np.clip((costs[k - 1] - costs[k + 1]) / (2 * bend), -1, 1))
 
 
 def _pair(one: Poses, two: Poses, gap: float | None) -> TransformEstimate | None:
