@@ -20,7 +20,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
 _TOGETHER = 128  # rows for which a block of planes stays in the nearest cache
-_GLANCE = 64  # columns that are looked at before any of them is told apart
+_GLANCE = 128  # columns that are looked at before any of them is told apart
 
 
 @njit(cache=True, nogil=True)
@@ -287,16 +287,23 @@ def _cost(a, i, b, j, a_power, b_power, cosine):
 
 
 @njit(cache=True, nogil=True)
+def _raise_to(above, below, product, half):
+    """above = max(below, product - half). In one array it would be stored under a mask, and slowly."""
+    for c in range(len(above)):
+        here, before = product[c] - half[c], below[c]
+        above[c] = here if here > before else before
+
+
+@njit(cache=True, nogil=True)
 def foresee_rows(products, column_half, row_slack, row_needs):
     """Row needs `(m,)`, changed, such that two columns of these products reach them, whatever the slack."""
-    highest = np.empty(_GLANCE, np.float32)
+    highest, other = np.empty(_GLANCE, np.float32), np.empty(_GLANCE, np.float32)
     for r in range(products.shape[0]):
+        product = products[r]
         highest[:] = -np.inf
-        for start in range(0, products.shape[1] - _GLANCE + 1, _GLANCE):
-            product, half = products[r, start : start + _GLANCE], column_half[start : start + _GLANCE]
-            for c in range(_GLANCE):
-                here = product[c] - half[c]
-                highest[c] = here if here > highest[c] else highest[c]
+        for at in range(0, len(product) - _GLANCE + 1, _GLANCE):
+            _raise_to(other, highest, product[at : at + _GLANCE], column_half[at : at + _GLANCE])
+            highest, other = other, highest
         first = second = np.float32(-np.inf)
         for c in range(_GLANCE):
             if highest[c] > first:
@@ -309,13 +316,14 @@ def foresee_rows(products, column_half, row_slack, row_needs):
 @njit(cache=True, nogil=True)
 def foresee_columns(products, row_half, column_slack, column_needs):
     """Column needs `(n,)`, changed, such that one row of these products reaches them, whatever the slack."""
-    highest = np.full(products.shape[1], -np.inf, np.float32)
+    columns = products.shape[1]
+    highest, other = np.full(columns, -np.inf, np.float32), np.empty(columns, np.float32)
+    half = np.empty(columns, np.float32)
     for r in range(products.shape[0]):
-        product, half = products[r], row_half[r]
-        for c in range(len(highest)):
-            here = product[c] - half
-            highest[c] = here if here > highest[c] else highest[c]
-    for c in range(len(highest)):
+        half[:] = row_half[r]
+        _raise_to(other, highest, products[r], half)
+        highest, other = other, highest
+    for c in range(columns):
         column_needs[c] = max(column_needs[c], np.float32(highest[c] - 2 * column_slack[c]))
 
 

@@ -1,8 +1,9 @@
-"""Matches descriptors whenever it is asked to: RUNNER LIBRARY THREADS, then lines `KIND FILE` on its standard input.
+"""Matches descriptors whenever it is asked to: RUNNER LIBRARY THREADS, then lines `KIND FILE [FILE]` on its standard input.
 
-LIBRARY: avfuse, cv2 or faiss. THREADS: 1, or 0 for all cores. KIND: binary or float; FILE: an npz with a and b. Answers
-with a line of JSON: seconds (of the processor for one thread, of the clock for all) and, where FILE2 is named, writes
-what it found there. Only the library and numpy are imported, since it runs inside peers' environments.
+LIBRARY: avfuse, cv2, cv2-both-ways or faiss. THREADS: 1, or 0 for all cores. KIND: binary or float; FILE: an npz with a
+and b. Answers with a line of JSON: seconds, of the processor for one thread and of the clock for all. Where a second FILE
+is named, what avfuse found is written there. Only the library and numpy are imported, since it runs inside peers'
+environments.
 """
 
 import json

@@ -95,8 +95,8 @@ def _speed(options: Options, goals: Goals, files: Mapping[str, Path], size: int,
     matchers = {"avfuse": _Matcher(_OURS, threads)}
     if wide:
         narrow = {
-            "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": _AVX2, "NUMBA_CACHE_DIR": str(options.out / "numba-avx2"),
-            "OPENBLAS_CORETYPE": "Haswell",
+            "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": _AVX2, "OPENBLAS_CORETYPE": "Haswell",
+            "NUMBA_CACHE_DIR": str(options.out / "numba-avx2"),
         }  # fmt: skip
         matchers[_WITHOUT] = _Matcher(_OURS, threads, narrow)
     matchers |= {name: _Matcher(method, threads) for name, method in _PEERS.items()}
