@@ -108,7 +108,9 @@ def simulate_array(
     heard = np.zeros((len(mics), n))
     for k, source in enumerate(where):
         maker = speech if sounds is None else sounds[k]
-        sound = np.asarray(maker(duration, rate, rng), np.float64)
+        sound = np.zeros(n)
+        made = np.asarray(maker(duration, rate, rng), np.float64)[:n]
+        sound[: len(made)] = made
         if room is not None:
             one = _in_room(sound, source, mics, room, origin, rate, n)
         elif source.ndim == 1:
