@@ -50,7 +50,7 @@ def check_order(geometry: Geometry, spectra: Spectra, weights: F32) -> OrderChec
     channels = len(geometry.microphones)
     step = float(np.clip(0.35 * geometry.speed / 6000 / geometry.aperture, np.radians(2.0), np.radians(6.0)))
     facing = geometry.axes[2] if geometry.rank == 2 else None
-    bends = (0.0, 1.0, 2.0) if geometry.feels_distance else (0.0,)
+    bends = (0.0, 1.0, 2.0) if geometry.is_bent else (0.0,)
     steering = Steering(geometry, sphere(step, facing=facing), spectra.rate, spectra.size, bends)
     heard, noise = _windows(steering, spectra, weights)
     peaks = heard.max(axis=2)  # (windows, pairs)

@@ -258,22 +258,6 @@ def scatter(geometry: Geometry, spectra: Spectra, waves: list[Wave], which: int,
     return np.asarray(inverse @ (g.T @ g) @ inverse) * (count / max(count - base.shape[1], 1)), count
 
 
-def misfit(geometry: Geometry, spectra: Spectra, wave: Wave) -> tuple[float, int]:
-    """Mean square by which microphones hear a wave early or late of where q says, s^2, and degrees of freedom.
-
-    Echoes that always come along shift the delays of pairs, alike at all times: frames do not disagree about it.
-    """
-    here = slope(geometry, wave.q, spectra.cross(wave.weights), spectra.frequencies)
-    usable = here.curvature < 0
-    channels = len(geometry.microphones)
-    freedom = channels - 1 - tangent(geometry, wave.q).shape[1]
-    if usable.sum() < channels or freedom < 1:
-        return 0.0, 0
-    off = here.gradient[usable] / here.curvature[usable]
-    height = -here.curvature[usable]
-    return float(np.sum(height * off**2) / np.sum(height)) / 2 * (channels - 1) / freedom, freedom
-
-
 def covariance_of_delays(geometry: Geometry, q: F64, variance: float) -> F64:
     """Covariance of q along its ways where every microphone errs by `variance` s^2, independently."""
     ways = per_channel(geometry, q) @ tangent(geometry, q)
@@ -281,18 +265,21 @@ def covariance_of_delays(geometry: Geometry, q: F64, variance: float) -> F64:
     return np.asarray(variance * np.linalg.inv(ways.T @ ways))
 
 
-def angles_covariance(geometry: Geometry, q: F64, cov: F64) -> F64:
+def angles_covariance(geometry: Geometry, q: F64, cov: F64, *, mirrored: bool = False) -> F64:
     """`(2, 2)` covariance of (azimuth, elevation) about those of q, by the moments of what q's own makes of them.
 
     Near the horizon of a plane array a small error of q is a large one of elevation, on one side alone: a slope there
-    would say nothing. 7 x 7 Gauss-Hermite points.
+    would say nothing. 7 x 7 Gauss-Hermite points. mirrored: of its image in the plane of the microphones.
     """
     nodes, shares = np.polynomial.hermite_e.hermegauss(7)
     root = np.linalg.cholesky(cov[:2, :2] + 1e-18 * np.eye(2))
     x, y = np.meshgrid(nodes, nodes)
     share = np.outer(shares, shares).ravel() / shares.sum() ** 2
     points = q + np.stack([x.ravel(), y.ravel()], axis=1) @ root.T @ tangent(geometry, q)[:, :2].T
-    azimuth, elevation = angles_of(direction_of_q(geometry, points))
-    a0, e0 = angles_of(direction_of_q(geometry, q))
+    towards, middle = direction_of_q(geometry, points), direction_of_q(geometry, q)
+    if mirrored:
+        towards, middle = geometry.mirrored(towards), geometry.mirrored(middle)
+    azimuth, elevation = angles_of(towards)
+    a0, e0 = angles_of(middle)
     off = np.stack([np.angle(np.exp(1j * (azimuth - a0))), elevation - e0], axis=1)
     return np.asarray((off * share[:, None]).T @ off)

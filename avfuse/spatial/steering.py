@@ -119,13 +119,18 @@ class Geometry:
         return np.asarray((np.sum(x**2, axis=1) - (directions @ x.T) ** 2) / (2 * self.speed))
 
     @cached_property
-    def feels_distance(self) -> bool:
+    def is_bent(self) -> bool:
         """Whether the wavefront of a source at half a metre is bent enough to matter."""
         x = self.centred
         front = self.lateness(self.axes[:2])
         base = np.concatenate([np.ones((len(x), 1)), x], axis=1)
         rest = front - front @ base @ np.linalg.pinv(base)
-        return bool(np.abs(rest).max() / 0.5 > _BENT) and len(x) >= 5
+        return bool(np.abs(rest).max() / 0.5 > _BENT or np.abs(front - front.mean(axis=1)[:, None]).max() > 4 * _BENT)
+
+    @property
+    def feels_distance(self) -> bool:
+        """Whether there are microphones enough to tell it beside the direction."""
+        return self.is_bent and len(self.microphones) >= 5
 
     def mirrored(self, directions: ArrayLike) -> F64:
         """Directions `(..., 3)` in the mirror that a plane array is."""
