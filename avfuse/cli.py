@@ -532,6 +532,47 @@ def register(
     return DONE if found.status == "aligned" else DOUBTFUL
 
 
+@app.command()
+def locate(
+    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="Sound of an array, a channel a microphone.")],
+    array: Annotated[
+        Path,
+        typer.Option("--array", metavar="GEOMETRY", help="Where its microphones are: x, y, z in metres, .csv, .json."),
+    ],
+    as_json: AsJson = False,
+    camera: Annotated[
+        Path | None,
+        typer.Option(metavar="CAMERA", help="JSON of the camera, its pose T_camera_array: pixels of the sources, too."),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write .mp4 or .mkv: sound on the picture, or on a map.")
+    ] = None,
+    most: Annotated[int, typer.Option(metavar="N", min=1, max=8, help="Sources at most.")] = 4,
+    temperature: Annotated[
+        float, typer.Option(metavar="C", min=-40.0, max=60.0, help="Of the air, for the speed of sound.")
+    ] = 20.0,
+    distance: Annotated[
+        tuple[float, float], typer.Option(metavar="NEAR FAR", help="Metres of the sources: parallax to the camera.")
+    ] = (0.5, 10.0),
+) -> int:
+    """Tell where the sound comes from, as an array of microphones hears it."""
+    from avfuse.locating import check_video, locate_recording, print_located
+
+    if video is not None:
+        check_video(video)
+        check_spares(video, [recording, array, camera])
+        check_writable(video)
+    found = locate_recording(recording, array, camera=camera, most=most, temperature=temperature, distance=distance)
+    if video is not None and found.write_video(video):
+        say(f"wrote {video}")
+    with printing():
+        if as_json:
+            print_json(found.to_json())
+        else:
+            print_located(found, sys.stdout)
+    return DONE if found.sources.status == "located" else DOUBTFUL
+
+
 def _render(alignment: Alignment, folder: Path, **options: Any) -> None:
     from avfuse.rendering import render as render_recordings
 

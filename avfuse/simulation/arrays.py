@@ -151,9 +151,7 @@ def _moving(sound: F64, places: F64, mics: F64, rate: float, speed: float) -> F6
     return out
 
 
-def _in_room(
-    sound: F64, source: F64, mics: F64, room: Room, origin: Place | None, rate: float, n: int
-) -> F64:
+def _in_room(sound: F64, source: F64, mics: F64, room: Room, origin: Place | None, rate: float, n: int) -> F64:
     centre = np.asarray(room.size) / 2 if origin is None else np.asarray(origin, np.float64)
     out = np.zeros((len(mics), n))
     for m, mic in enumerate(mics):

@@ -189,4 +189,3 @@ def _kind(order: Order, turns: list[Order]) -> Order:
 def _nearest(order: Order, turns: list[Order]) -> Order:
     """Of the orders that cannot be told from this one, that which moves the fewest channels."""
     return min(_equal(order, turns), key=lambda one: (sum(a != b for a, b in enumerate(one)), one))
-

@@ -1,7 +1,7 @@
 """Sound on the picture: how an array stands to a camera, and at which pixel a direction is seen.
 
-The microphones and the lens are at two places. A source at distance d in direction u from the array is seen by the camera
-along R u + t / d, with T_camera_array = (R, t): what is not known of d moves the pixel along a line, by parallax, and
+The microphones and the lens are at two places. A source at distance d in direction u from the array is seen by the
+camera along R u + t / d, with T_camera_array = (R, t): what is not known of d moves the pixel along a line, by parallax, and
 is part of the ellipse. At f = 1000 pixels a baseline of 0.1 m moves a source at 2 m by 50 pixels.
 """
 
@@ -73,6 +73,7 @@ def sound_pixels(
     Raises StreamError for distances that are none, WeakAlignmentError where the estimate is a refusal.
     """
     given = [sources] if isinstance(sources, SoundSource) else list(sources)
+    pose: object
     pose_cov = np.zeros((6, 6))
     if isinstance(array, TransformEstimate):
         if array.transform.kind != "rigid":
@@ -100,9 +101,7 @@ def _distances(source: SoundSource, distance: float | tuple[float, float] | None
     return (1 / near + 1 / far) / 2, (1 / near - 1 / far) / np.sqrt(12)
 
 
-def _seen(
-    source: SoundSource, camera: Camera, pose: Rigid, pose_cov: F64, bend: float, bend_std: float
-) -> SoundPixel:
+def _seen(source: SoundSource, camera: Camera, pose: Rigid, pose_cov: F64, bend: float, bend_std: float) -> SoundPixel:
     def pixel(given: F64) -> F64:
         """given: azimuth, elevation, 1 / distance, rotation vector, shift."""
         turn = Rotation.from_rotvec(given[3:6]).as_matrix() @ pose.rotation
@@ -124,7 +123,9 @@ def _seen(
         return SoundPixel(nowhere, np.full((2, 2), np.nan), False, nowhere, nowhere)
     off = points - at
     spread = off.T @ off / max(len(off), 1)
-    ends = [pixel(np.concatenate([mean[:2], [b], mean[3:]])) for b in (bend + 1.7 * bend_std, max(bend - 1.7 * bend_std, 0))]
+    ends = [
+        pixel(np.concatenate([mean[:2], [b], mean[3:]])) for b in (bend + 1.7 * bend_std, max(bend - 1.7 * bend_std, 0))
+    ]
     inside = camera.size is None or bool(camera.inside(at))
     return SoundPixel(at, spread + 1e-6 * np.eye(2), inside, ends[0], ends[1])
 
@@ -160,9 +161,9 @@ def calibrate_array(
     shift = np.zeros(3) if translation is None else np.asarray(translation, np.float64)
     if shift.shape != (3,) or not np.isfinite(shift).all():
         raise StreamError(f"translation: {translation!r}; expected three numbers, metres")
-    usable = np.isfinite(towards).all(axis=1) & np.isfinite(seen).all(axis=1)
+    usable = np.asarray(np.isfinite(towards).all(axis=1) & np.isfinite(seen).all(axis=1))
     rays = replace(camera, pose=Rigid(np.eye(4))).rays(seen)
-    usable &= np.isfinite(rays).all(axis=1)
+    usable = np.asarray(usable & np.isfinite(rays).all(axis=1))
     if usable.sum() < 3:
         return _refused("degenerate", f"{int(usable.sum())} usable pairs of direction and pixel; expected at least 3")
     bend, bend_std = _bends(distances, len(towards), shift, translation_std)
@@ -172,7 +173,7 @@ def calibrate_array(
         normal = np.asarray(mirror, np.float64)
         normal = normal / np.linalg.norm(normal)
         sides.append(towards - 2 * (towards @ normal)[:, None] * normal)
-    answers = []
+    answers: list[_Answer] = []
     for side in sides:
         turned = _turned_cov(side if mirror is None else towards, cov_of)
         if len(answers) == 1:
@@ -375,7 +376,13 @@ def _best_side(answers: list[_Answer], shift: F64, shift_std: float, usable: np.
     cov[:3, :3], cov[3:, 3:] = best.cov, shift_std**2 * np.eye(3)
     share = float(best.inliers.sum() / usable.sum())
     return TransformEstimate(
-        "aligned", poses[0], cov, best.inliers, best.residuals, confidence=min(0.99, 0.5 + 0.5 * share), diagnostics=told
+        "aligned",
+        poses[0],
+        cov,
+        best.inliers,
+        best.residuals,
+        confidence=min(0.99, 0.5 + 0.5 * share),
+        diagnostics=told,
     )
 
 

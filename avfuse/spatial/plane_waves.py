@@ -58,7 +58,7 @@ def per_channel(geometry: Geometry, q: F64) -> F64:
 
 def steering_vector(geometry: Geometry, q: F64, frequencies: F64) -> C64:
     """`(channels, bins)`: what a wave makes of the phases."""
-    return np.exp(2j * np.pi * np.outer(per_channel(geometry, q) @ q, frequencies)).astype(np.complex64)
+    return np.asarray(np.exp(2j * np.pi * np.outer(per_channel(geometry, q) @ q, frequencies)), np.complex64)
 
 
 def q_of(geometry: Geometry, direction: F64, bend: float = 0.0) -> F64:
@@ -189,8 +189,7 @@ def separate(
         if moved < 3e-4:
             break
     waves = [
-        Wave(q, float(pair[0]), float(pair[1]), part)
-        for q, pair, part in zip(qs, shares, belongs[1::2], strict=True)
+        Wave(q, float(pair[0]), float(pair[1]), part) for q, pair, part in zip(qs, shares, belongs[1::2], strict=True)
     ]
     return waves, belongs[0], likelihood
 

@@ -86,8 +86,8 @@ class SoundSource:
     azimuth, elevation: radians, counter-clockwise from +x, up from the xy plane, seen from the middle of the array.
     cov: `(2, 2)` of the two, rad^2. confidence: probability that a source is there, give or take five standard
     deviations. share: of what could tell a direction at all, that it fills alone. mirror: (azimuth, elevation) of the
-    direction that an array in one plane cannot tell from this one; None for others. distance: metres, where the array is
-    large enough to feel how the wavefront is bent, with its standard deviation of 1 / distance in `bend_std`; else None.
+    direction that an array in one plane cannot tell from this one; None for others. distance: metres, where the array
+    is large enough to feel how the wavefront is bent, with the standard deviation of 1 / distance in `bend_std`.
     """
 
     azimuth: float
@@ -125,8 +125,8 @@ class SoundSource:
 class SoundSources(Sequence[SoundSource]):
     """The sources of a recording, strongest first, or why there are none.
 
-    status: `located`; `permuted` (the channels are not in the order of the microphones: `order` says in which they would
-        fit, channel of each microphone, from 0); `no_match` (there is sound, and no direction in it); `degenerate`
+    status: `located`; `permuted` (the channels are not in the order of the microphones: `order` says in which they
+        would fit, channel of each microphone, from 0); `no_match` (there is sound, and no direction in it); `degenerate`
         (silence, copies of one channel, microphones on a line).
     message: what a person should know: the reason of a refusal, or what was taken for granted.
     """
@@ -214,7 +214,8 @@ def locate_sound(
     if x.shape[1] < (_FEWEST_FRAMES + 1) * size // 2:
         lasts = x.shape[1] / rate
         return SoundSources(
-            "degenerate", message=f"lasts {lasts:.2f} s; at least {(_FEWEST_FRAMES + 1) * size / 2 / rate:.2f} are needed"
+            "degenerate",
+            message=f"lasts {lasts:.2f} s; at least {(_FEWEST_FRAMES + 1) * size / 2 / rate:.2f} are needed",
         )
     heard = listen(loudest(x, rate), geometry, rate)
     order = check_order(geometry, heard.spectra, heard.weights) if check else None
@@ -235,7 +236,9 @@ def nothing_to_hear(x: NDArray[np.floating], geometry: Geometry) -> str | None:
         names = ", ".join(str(d + 1) for d in dead)
         return f"channel {names} is silent beside the others; leave it out of the recording and of the geometry"
     if geometry.rank == 1:
-        return "the microphones lie on a line, which tells the angle to that line alone; expected an array that is not one"
+        return (
+            "the microphones lie on a line, which tells the angle to that line alone; expected an array that is not one"
+        )
     unit = (x - x.mean(axis=1, keepdims=True)) / level[:, None]
     for i in range(len(x)):
         for j in range(i):
@@ -267,7 +270,9 @@ def listen(x: NDArray[np.floating], geometry: Geometry, rate: float) -> Listenin
     step = float(np.clip(0.35 * shortest / geometry.aperture, np.radians(1.5), np.radians(4.0)))
     facing = geometry.axes[2] if geometry.rank == 2 else None
     bends = (0.0, 1.0, 2.0) if geometry.feels_distance else (0.0,)
-    return Listening(geometry, spectra, weights, Steering(geometry, sphere(step, facing=facing), rate, spectra.size, bends))
+    return Listening(
+        geometry, spectra, weights, Steering(geometry, sphere(step, facing=facing), rate, spectra.size, bends)
+    )
 
 
 def _rising(spectra: Spectra) -> F32:
@@ -291,7 +296,9 @@ def find_waves(heard: Listening, sources: int | None, most: int) -> tuple[list[W
     for _ in range(most if sources is None else sources):
         cross = spectra.cross(left)
         top = int(heard.steering.power(cross, spectra).argmax())
-        start = q_of(geometry, heard.steering.direction(top), heard.steering.bends[top // len(heard.steering.directions)])
+        start = q_of(
+            geometry, heard.steering.direction(top), heard.steering.bends[top // len(heard.steering.directions)]
+        )
         start = climb(geometry, start, cross, spectra.frequencies)
         found, rest, likelihood = separate(geometry, spectra, [*(w.q for w in waves), start], heard.weights)
         gain = likelihood - last
@@ -353,9 +360,7 @@ def _plane_note(side: F64) -> str:
     return f"the microphones lie in one plane, which cannot tell a direction from its mirror image: {where} is assumed"
 
 
-def _source(
-    heard: Listening, waves: list[Wave], which: int, gain: float, side: F64, doubtful: bool
-) -> SoundSource:
+def _source(heard: Listening, waves: list[Wave], which: int, gain: float, side: F64, doubtful: bool) -> SoundSource:
     geometry, wave = heard.geometry, waves[which]
     q, cov = wave.q, wave_covariance(heard, waves, which)
     towards = direction_of_q(geometry, q)
@@ -367,7 +372,8 @@ def _source(
             towards, other = other, towards
             # The image has the same errors across, seen from the other side.
             spread = spread if abs(geometry.axes[2, 2]) > 1 - 1e-9 else _mirrored_covariance(geometry, q, cov)
-        mirror = tuple(float(a) for a in angles_of(other))
+        across, up = angles_of(other)
+        mirror = (float(across), float(up))
     confidence = 0.99 - 0.09 * float(np.exp(-gain / 0.1)) if which == 0 else 0.95 - 0.15 * float(np.exp(-gain / 0.2))
     azimuth, elevation = angles_of(towards)
     distance = bend_std = None

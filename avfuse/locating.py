@@ -1,0 +1,140 @@
+"""`avfuse locate`: a recording of an array, where its sounds come from, and the video that shows it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from avfuse.errors import ReadError, StreamError, WriteError
+from avfuse.io import read
+from avfuse.spatial.array_files import read_array, read_camera
+from avfuse.spatial.overlay import SoundPixel, sound_pixels
+from avfuse.spatial.sound import SoundSources, listen, locate_sound
+from avfuse.spatial.sound_tracks import track_sounds
+from avfuse.spatial.steering import F64, checked_geometry, sound_speed
+from avfuse.stream import Recording, Stream
+from avfuse.transform import Camera
+
+_BLOCK = 10.0  # seconds decoded at a time
+_MOST = 600.0  # seconds of sound that are looked at: the first
+_VIDEOS = (".mp4", ".mkv", ".mov")
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """What `avfuse locate` found. pixels: of the sources, where a camera was given."""
+
+    source: str
+    sources: SoundSources
+    pixels: tuple[SoundPixel, ...]
+    recording: Recording
+    sound: Stream
+    samples: F64
+    microphones: F64
+    speed: float
+    camera: Camera | None
+    distance: tuple[float, float]
+
+    def write_video(self, path: Path) -> bool:
+        """Whether there was something to show."""
+        from avfuse.spatial.sound_video import write_sound_video
+
+        if self.sources.status != "located":
+            return False
+        assert self.sound.rate is not None
+        geometry = checked_geometry(self.microphones, len(self.samples), self.speed)
+        heard = listen(self.samples, geometry, self.sound.rate)
+        tracks = track_sounds(self.samples, rate=self.sound.rate, microphones=self.microphones, speed=self.speed)
+        pictures = self.recording.of_kind("picture") if self.camera is not None else ()
+        picture = pictures[0] if pictures else None
+        write_sound_video(
+            path, heard, tracks, camera=None if picture is None else self.camera, picture=picture, sound=self.sound,
+            distance=self.distance,
+        )  # fmt: skip
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        document = {"format": "avfuse.locate/1", "source": self.source, **self.sources.to_json()}
+        for entry, seen in zip(document["sources"], self.pixels, strict=False):
+            shown = bool(np.isfinite(seen.pixel).all())
+            entry["pixel"] = seen.pixel.tolist() if shown else None
+            entry["pixel_cov"] = seen.cov.tolist() if shown else None
+            entry["inside"] = seen.inside
+        return document
+
+
+def check_video(path: Path) -> None:
+    """Raise WriteError where no video can be written under this name."""
+    if path.suffix.lower() not in _VIDEOS:
+        raise WriteError(f"{path}: format {path.suffix!r}; expected one of {', '.join(_VIDEOS)}")
+
+
+def locate_recording(
+    path: str | os.PathLike[str],
+    array: str | os.PathLike[str],
+    *,
+    camera: str | os.PathLike[str] | None = None,
+    most: int = 4,
+    temperature: float = 20.0,
+    distance: tuple[float, float] = (0.5, 10.0),
+) -> Located:
+    """Where the sound of a recording comes from. Raises ReadError for files that are none or do not fit each other."""
+    from avfuse.spatial.sound_video import of_size
+
+    name = os.fspath(path)
+    recording = read(name)
+    sounds = recording.of_kind("sound")
+    if not sounds:
+        raise ReadError(f"{name}: holds no sound; expected a recording of an array")
+    sound = sounds[0]
+    values = _samples(sound)
+    microphones = read_array(array, len(values))
+    speed = sound_speed(temperature)
+    assert sound.rate is not None
+    try:
+        checked_geometry(microphones, len(values), speed)
+    except StreamError as error:
+        raise ReadError(f"{os.fspath(array)}: {error}") from error
+    seen_by = None if camera is None else read_camera(camera)
+    pictures = recording.of_kind("picture")
+    if seen_by is not None and pictures:
+        try:
+            seen_by = of_size(seen_by, int(pictures[0].facts["width"]), int(pictures[0].facts["height"]))
+        except StreamError as error:
+            raise ReadError(f"{camera}: {error}") from error
+    found = locate_sound(values, rate=sound.rate, microphones=microphones, most=most, speed=speed)
+    pixels = () if seen_by is None else tuple(sound_pixels(list(found), seen_by, distance=distance))
+    return Located(name, found, pixels, recording, sound, values, microphones, speed, seen_by, distance)
+
+
+def _samples(sound: Stream) -> F64:
+    parts, length = [], 0.0
+    for _, values in sound.blocks(_BLOCK):
+        parts.append(values)
+        length += values.shape[1] / (sound.rate or 1.0)
+        if length >= _MOST:
+            break
+    return np.concatenate(parts, axis=1) if parts else np.zeros((1, 0), np.float32)
+
+
+def print_located(found: Located, out: TextIO) -> None:
+    """A line a source, in degrees."""
+    for k, source in enumerate(found.sources):
+        azimuth, elevation = np.degrees([source.azimuth, source.elevation])
+        std = np.degrees(source.std)
+        line = f"{k + 1}  azimuth {azimuth:+7.1f} ± {std[0]:.1f}°  elevation {elevation:+6.1f} ± {std[1]:.1f}°"
+        line += f"  confidence {source.confidence:.2f}"
+        if source.distance is not None:
+            line += f"  about {source.distance:.1f} m away"
+        if found.pixels:
+            seen = found.pixels[k]
+            line += f"  pixel {seen.pixel[0]:.0f}, {seen.pixel[1]:.0f}" if seen.inside else "  not in the picture"
+        out.write(line + "\n")
+    if found.sources.status != "located":
+        out.write(f"{found.source}: {found.sources.status}\n")
+    if found.sources.message:
+        out.write(f"{found.sources.message}\n")
