@@ -579,3 +579,13 @@ def gradient_moments(own, seen, inside, scale):
                     for j in range(3 - i):
                         pulls[:, i, j] += weight * left[c, y, x] * np.array([gx, gy]) * v**i * u**j
     return squares, pulls
+def lag_sums(correlations: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Every pair's correlation at the lag of every direction, added up."""
+    pairs = np.arange(len(table))[:, None]
+    return correlations[pairs, table].astype(np.float64).sum(axis=0).astype(np.float32)
+
+
+def fits_of_directions(whitened: np.ndarray, steering: np.ndarray) -> np.ndarray:
+    """|a^H z|^2 / channels^2 of every moment and frequency."""
+    turned = np.einsum("mb,mkb->kb", steering.conj().astype(np.complex128), whitened)
+    return (np.abs(turned) ** 2 / len(whitened) ** 2).astype(np.float32)

@@ -11,9 +11,11 @@ pairs      two devices under the conditions of a benchmark; pairs that share not
 motions    two sensors on one body
 views      one happening filmed by two cameras
 shutters   a camera that turns, its rows read one after the other, and a gyroscope on it
+arrays     microphones of one array, in free field or a room
 demo       two cameras and a recorder
 """
 
+from avfuse.simulation.arrays import ArrayRecording, simulate_array
 from avfuse.simulation.demo import demo_event
 from avfuse.simulation.devices import Device, dropping_clock, wandering_clock
 from avfuse.simulation.events import SimulatedEvent, SoundSource, simulate
@@ -28,6 +30,7 @@ from avfuse.simulation.views import TwoViews, two_views
 __all__ = [
     "SPEED_OF_SOUND",
     "UNRELATED",
+    "ArrayRecording",
     "Camera",
     "Decay",
     "Device",
@@ -46,6 +49,7 @@ __all__ = [
     "film_with_sound",
     "jingle_pair",
     "simulate",
+    "simulate_array",
     "simulate_motions",
     "simulate_pair",
     "two_views",

@@ -1,6 +1,9 @@
 """Where things are: correspondences, transforms between frames of space, sound on pixels.
 
 matching    which descriptors belong together: match_descriptors, match_guided
+    sound         locate_sound, track_sounds, steered_power: where sounds come from, as an array hears it
+                  calibrate_array, sound_pixels, write_sound_video: arrays beside cameras, sound on the picture
+                  read_array, read_camera, sound_speed
 
 Estimators of two inputs take `(reference, moving)` and return a TransformEstimate, moving -> reference.
 """
@@ -23,6 +26,36 @@ _HOMES: dict[str, str] = {
     "JointInformation": "information",
     "information_distance": "information",
     "register_images": "registration",
+    from avfuse.spatial.array_files import read_array as read_array, read_camera as read_camera
+    from avfuse.spatial.overlay import (
+        SoundPixel as SoundPixel,
+        calibrate_array as calibrate_array,
+        sound_pixels as sound_pixels,
+    )
+    from avfuse.spatial.sound import (
+        SoundSource as SoundSource,
+        SoundSources as SoundSources,
+        locate_sound as locate_sound,
+    )
+    from avfuse.spatial.sound_tracks import SoundTrack as SoundTrack, track_sounds as track_sounds
+    from avfuse.spatial.sound_video import write_sound_video as write_sound_video
+    from avfuse.spatial.steering import sound_speed as sound_speed, steered_power as steered_power
+
+# Loaded when first asked for: each is a world of its own.
+_HOMES: dict[str, str] = {
+    "SoundPixel": "overlay",
+    "SoundSource": "sound",
+    "SoundSources": "sound",
+    "SoundTrack": "sound_tracks",
+    "calibrate_array": "overlay",
+    "locate_sound": "sound",
+    "read_array": "array_files",
+    "read_camera": "array_files",
+    "sound_pixels": "overlay",
+    "sound_speed": "steering",
+    "steered_power": "steering",
+    "track_sounds": "sound_tracks",
+    "write_sound_video": "sound_video",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 

@@ -1,8 +1,8 @@
 """Sound on the picture: how an array stands to a camera, and at which pixel a direction is seen.
 
 The microphones and the lens are at two places. A source at distance d in direction u from the array is seen by the
-camera along R u + t / d, with T_camera_array = (R, t): what is not known of d moves the pixel along a line, by parallax, and
-is part of the ellipse. At f = 1000 pixels a baseline of 0.1 m moves a source at 2 m by 50 pixels.
+camera along R u + t / d, with T_camera_array = (R, t): what is not known of d moves the pixel along a line, by
+parallax, and is part of the ellipse. At f = 1000 pixels a baseline of 0.1 m moves a source at 2 m by 50 pixels.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def sound_pixels(
 ) -> list[SoundPixel]:
     """Where sources are seen, each with its ellipse.
 
-    camera: takes points of the array's frame to pixels, by its own pose or, in its place, by `array`: T_camera_array, or
-    its estimate, whose covariance then counts. distance: metres of the sources from the array, or the nearest and the
+    camera: takes points of the array's frame to pixels, by its own pose or, in its place, by `array`: T_camera_array,
+    or its estimate, whose covariance then counts. distance: metres of the sources from the array, or the nearest and the
     farthest they may be; None takes that of the source where the array could tell, else 0.5 to 10 m.
     Raises StreamError for distances that are none, WeakAlignmentError where the estimate is a refusal.
     """
@@ -154,7 +154,7 @@ def calibrate_array(
     normal `(3,)` of a plane array, to tell by the camera on which side of it the source was: both sides are tried.
 
     Only the rotation is estimated, robustly; the translation is that given. Returns `aligned`; `degenerate` where the
-    source hardly moved; `ambiguous` where both sides of a plane array fit; `no_match` where most of it fits no rotation.
+    source hardly moved; `ambiguous` where both sides of a plane array fit; `no_match` where most fits no rotation.
     Raises StreamError for arrays that do not fit each other.
     """
     towards, seen, cov_of = _checked(directions, pixels, cov)

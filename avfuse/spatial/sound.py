@@ -126,8 +126,8 @@ class SoundSources(Sequence[SoundSource]):
     """The sources of a recording, strongest first, or why there are none.
 
     status: `located`; `permuted` (the channels are not in the order of the microphones: `order` says in which they
-        would fit, channel of each microphone, from 0); `no_match` (there is sound, and no direction in it); `degenerate`
-        (silence, copies of one channel, microphones on a line).
+        would fit, channel of each microphone, from 0); `no_match` (there is sound, and no direction in it);
+        `degenerate` (silence, copies of one channel, microphones on a line).
     message: what a person should know: the reason of a refusal, or what was taken for granted.
     """
 
@@ -280,9 +280,10 @@ def _rising(spectra: Spectra) -> F32:
     what arrives first came straight (the precedence effect; Litovsky et al., J. Acoust. Soc. Am. 106, 1999)."""
     left = float(10 ** (-_RINGING / 10 * spectra.hop / spectra.rate))
     ringing = np.zeros(spectra.power.shape[1], np.float32)
+    least = np.float32(1e-6) * spectra.power.mean(axis=0) + np.float32(1e-30)
     out = np.empty_like(spectra.power)
     for k, power in enumerate(spectra.power):
-        out[k] = power / (_ABOVE * ringing + np.float32(1e-30))
+        out[k] = power / (_ABOVE * np.maximum(ringing, least))
         ringing = np.maximum(np.float32(left) * ringing, power)
     return np.clip(out, np.float32(_LEAST), np.float32(1.0))
 

@@ -31,6 +31,7 @@ _GRID = (64, 36)  # directions of the heat across a picture
 _WINDOW = 0.25  # seconds of sound that one picture shows
 _SHOWN = 0.4  # seconds from a source's window to a picture that still bears it
 _FLOOR = 0.35  # of the greatest power, where heat begins
+_LEAST = 0.1  # share of all sound from one direction that is full heat at least
 _INK = ((255, 255, 255), (90, 230, 255), (255, 190, 80), (190, 255, 120))
 
 
@@ -115,7 +116,8 @@ class _Heat:
         self.shown = shown
         self.size = _MAP
         self.steering: Steering | None = None
-        self.greatest = 1e-12
+        self.greatest = _LEAST
+        self.told: Any = True
 
     def drawn(self, image: Image | None, at: float) -> Image:
         import cv2
@@ -147,11 +149,13 @@ class _Heat:
         if self.steering is None:
             self.steering = Steering(self.shown.heard.geometry, self._directions(), spectra.rate, spectra.size)
         part, weights = spectra.part(rows), self.shown.heard.weights[rows]
-        loud = part.power.sum(axis=1, keepdims=True)
-        weights = weights * np.minimum(loud / max(float(spectra.power.sum(axis=1).mean()), 1e-30), 4.0)
-        power = self.steering.power(part.cross(weights.astype(np.float32)), spectra)
-        self.greatest = max(0.98 * self.greatest, float(power.max()))
-        made = power.reshape(_GRID[1], _GRID[0]) / self.greatest
+        power = self.steering.power(part.cross(weights), spectra) / max(
+            float(weights.sum()) * len(self.shown.heard.geometry.pairs), 1e-12
+        )
+        self.greatest = max(0.97 * self.greatest, float(power.max()), _LEAST)
+        # What is hardly audible warms nothing, however well it lines up.
+        loud = float(part.power.sum(axis=1).mean()) / max(float(spectra.power.sum(axis=1).mean()), 1e-30)
+        made = np.where(self.told, power, 0).reshape(_GRID[1], _GRID[0]) / self.greatest * min(1.0, np.sqrt(10 * loud))
         return np.asarray(np.clip((made - _FLOOR) / (1 - _FLOOR), 0, 1), np.float32)
 
     def _directions(self) -> F64:
@@ -170,7 +174,7 @@ class _Heat:
             towards = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
         if geometry.rank == 2:
             # The other side of a plane array is an image of this one: no heat there that nothing tells.
-            towards = np.where((towards @ geometry.axes[2])[:, None] >= 0, towards, 0.0 * towards)
+            self.told = towards @ geometry.axes[2] >= 0
         return np.asarray(towards)
 
     def _sources(self, at: float) -> list[tuple[int, tuple[SoundSource, float]]]:
@@ -201,11 +205,14 @@ class _Heat:
             at = seen.pixel
             long, short, angle = seen.ellipse()
         ink, bold = _INK[number % len(_INK)], max(1, round(self.size[1] / 360))
-        centre = (round(float(at[0])), round(float(at[1])))
+        # The map's left and right are one place.
+        turns = (-self.size[0], 0, self.size[0]) if self.shown.camera is None else (0,)
         axes = (min(round(long), 4000), min(max(round(short), 1), 4000))
-        for colour, width in (((0, 0, 0), bold + 2), (ink, bold)):
-            cv2.ellipse(canvas, centre, axes, float(np.degrees(angle)), 0, 360, colour, width, cv2.LINE_AA)
-            cv2.circle(canvas, centre, 2 * bold, colour, width, cv2.LINE_AA)
+        for colour, wide in (((0, 0, 0), bold + 2), (ink, bold)):
+            for turn in turns:
+                centre = (round(float(at[0])) + turn, round(float(at[1])))
+                cv2.ellipse(canvas, centre, axes, float(np.degrees(angle)), 0, 360, colour, wide, cv2.LINE_AA)
+                cv2.circle(canvas, centre, 2 * bold, colour, wide, cv2.LINE_AA)
 
 
 def _draw_map(canvas: Image) -> None:

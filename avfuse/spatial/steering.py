@@ -206,7 +206,7 @@ def spectra_of(samples: NDArray[np.floating], rate: float, size: int, *, band: t
     x = np.ascontiguousarray(samples, np.float32)
     window = np.hanning(size + 1)[:-1].astype(np.float32)
     framed = np.lib.stride_tricks.sliding_window_view(x, size, axis=1)[:, ::hop] * window
-    frequencies = np.arange(size // 2 + 1) * (rate / size)
+    frequencies: F64 = np.arange(size // 2 + 1) * np.float64(rate / size)
     inside = np.flatnonzero((frequencies >= band[0]) & (frequencies <= min(band[1], 0.475 * rate)))
     first, last = int(inside[0]), int(inside[-1]) + 1
     found = fft.rfft(framed, axis=-1)[:, :, first:last]
@@ -214,7 +214,13 @@ def spectra_of(samples: NDArray[np.floating], rate: float, size: int, *, band: t
     with np.errstate(divide="ignore", invalid="ignore"):
         whitened = np.where(squares > 0, found / np.sqrt(squares), 0)
     return Spectra(
-        whitened.astype(np.complex64, copy=False), squares.mean(axis=0), frequencies[first:last], size, hop, rate, first
+        np.asarray(whitened, np.complex64),
+        squares.mean(axis=0),
+        np.asarray(frequencies[first:last]),
+        size,
+        hop,
+        rate,
+        first,
     )
 
 
@@ -311,4 +317,5 @@ def checked_samples(samples: ArrayLike, rate: float) -> NDArray[np.floating]:
         raise StreamError(f"rate: {rate!r} Hz; expected that of the samples, 1000 or more")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise StreamError("samples: some are not finite; expected sound")
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
+    # Whole numbers are taken for those of a converter, full scale 1.
+    return x if x.dtype.kind == "f" else x / np.float32(np.iinfo(x.dtype).max)

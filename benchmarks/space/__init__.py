@@ -9,6 +9,7 @@ from benchmarks.options import Options
 from benchmarks.tables import Goals, show
 
 PARTS: tuple[str, ...] = ("matching",)
+PARTS: tuple[str, ...] = ("sound",)
 
 
 def benchmark(options: Options) -> bool:
