@@ -32,14 +32,15 @@ _COARSE = 0.012  # radians: blur of the first search
 _STEPS = (0.0175, 0.0175, 0.03)  # radians, about the camera's axes: its grid
 _FINE = (1.5, 0.2)  # the last blur: pixels, or this share of the pixels between points where that is more
 _SAMPLE = ((4000, 24000), (8000, 60000))  # points of a view at least, of all views: in the search, and after it
-_KEPT = (10, 6, 4, 3)  # candidates after the search and each finer blur
+_SHARPER, _ABOUT = 2.5, (4, 4, 2)  # of the second grid, about the minima of the first; its steps to each side
+_KEPT = (10, 5, 6, 3)  # candidates of the first grid, after it, of the second grid, after it
 _WORTH = 0.35  # share of the best one's gain over the middle of the grid below which a candidate is dropped
 _ROUNDS = (6, 0.1)  # times that hidden points are looked for again, pixels of change that end it
 _HESSIAN = 1.5  # last blurs: step of the differences that curvature is taken from
-_SEARCHED = ("intensity", "facing", "bends", "edges")
+_SEARCHED = ("intensity", "contrast", "facing", "bends", "edges")
 _FITTED = ("intensity", "contrast", "bends", "edges")
-# Points that end a thing are few but tell more each; shade and bends only help to find the place.
-_WEIGHTS = {"intensity": 1.0, "contrast": 1.0, "facing": 0.5, "bends": 0.5, "edges": 3.0}
+# Until the data weigh them. Shade and bends go with brightness less surely, and are many.
+_WEIGHTS = {"intensity": 1.0, "contrast": 1.0, "facing": 0.15, "bends": 0.15, "edges": 1.0}
 _FAR = 0.05  # radians by which poses differ that the answer must beat
 _LEAST = 150  # points in view below which nothing is said
 _ONE_COLOUR = 1.0  # brightness steps of standard deviation
@@ -164,10 +165,10 @@ class _Cost:
 
         def function(at: F64) -> tuple[float, F64]:
             value, slope = self.slopes(at)
-            return units * value, units * slope
+            over, over_slope = self.box.beyond(at)
+            return units * value + over, units * slope + over_slope
 
-        bounds = list(zip(-self.box.limits, self.box.limits, strict=True))
-        found = minimize(function, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": most})
+        found = minimize(function, x, jac=True, method="L-BFGS-B", options={"maxiter": most})
         return float(found.fun) / units, np.asarray(found.x)
 
 
@@ -199,10 +200,9 @@ def _scatter(without: F64) -> F64:
 
 class _Calibration:
     def __init__(self, views: list[View], looks: list[Look], start: Rigid, focal: float, limits: F64) -> None:
-        self.views, self.looks, self.start, self.focal = views, looks, start, focal
-        seen = [one.channels[0].points for one in looks if one.channels]
-        depth = float(np.median(np.concatenate([start(p)[:, 2] for p in seen]))) if seen else 1.0
-        self.box = PoseBox.about(start, focal, max(depth, 1e-6), limits)
+        self.views, self.looks, self.from_start, self.focal = views, looks, looks, focal
+        moves = [one.view.lens.moves(one.channels[0].points, start) for one in looks if one.channels]
+        self.box = PoseBox.about(start, np.concatenate([np.zeros((0, 2, 6)), *moves]), np.repeat(limits, 3))
         apart = float(np.median([one.spacing for one in looks]))
         self.fine = max(_FINE[0], _FINE[1] * apart)
 
@@ -240,23 +240,35 @@ class _Calibration:
 
         blur = _COARSE * self.focal
         cost = self._cost(self.looks, blur, _SEARCHED, _WEIGHTS)
-        most = self.box.limits[0] / self.focal
-        axes = [np.arange(-int(most / step), int(most / step) + 1) * step * self.focal for step in _STEPS]
-        grid = [np.array([*turn, 0.0, 0.0, 0.0]) for turn in itertools.product(*axes)]
-        values = np.array(on_cores(cost.at, grid)).reshape([len(a) for a in axes])
+        most = self.box.limits[0]
+        axes = [np.arange(-int(most / step), int(most / step) + 1) * step for step in _STEPS]
+        grid = np.array(list(itertools.product(*axes)))
+        values = np.array(on_cores(lambda turn: cost.at(self._turned(turn)), grid)).reshape([len(a) for a in axes])
         middle = float(np.median(values))
         least = np.flatnonzero((minimum_filter(values, 3, mode="nearest") == values).ravel())
-        found = [(float(values.ravel()[i]), grid[i]) for i in least]
+        found = [(float(values.ravel()[i]), self._turned(grid[i])) for i in least]
         candidates = _distinct(found, 0.0, _KEPT[0], middle)
-        level = 0
+        found = on_cores(lambda x: cost.descend(x, 12), candidates)
+        candidates = _distinct(found, 2 * blur, _KEPT[1], middle)
+        # Broad trends of range and light pull the minima of blurred pictures aside: look about them in sharper ones.
+        blur /= _SHARPER
+        cost = self._cost(self.looks, blur, _SEARCHED, _WEIGHTS)
+        steps = [np.arange(-n, n + 1) * step / _SHARPER for n, step in zip(_ABOUT, _STEPS, strict=True)]
+        about = [
+            x + self._turned(np.array(turn)) for x in candidates[: _KEPT[3]] for turn in itertools.product(*steps)
+        ]
+        found = list(zip(on_cores(cost.at, about), about, strict=True))
+        candidates = [*candidates, *_distinct(found, 2 * blur, _KEPT[2], None)]
         while True:
-            level += 1
-            cost = self._cost(self.looks, blur, _SEARCHED if level < 3 else _FITTED, _WEIGHTS)
             found = on_cores(lambda x, cost=cost: cost.descend(x, 12), candidates)
-            candidates = _distinct(found, 2 * blur, _KEPT[min(level, 3)], middle if level == 1 else None)
+            candidates = _distinct(found, 2 * blur, _KEPT[3], None)
             if blur < 2 * self.fine:
                 return candidates
             blur = max(blur / 2, self.fine)
+            cost = self._cost(self.looks, blur, _FITTED, _WEIGHTS)
+
+    def _turned(self, turn: F64) -> F64:
+        return self.box.coordinates(np.concatenate([turn, np.zeros(3)]))
 
     def _look(self, x: F64) -> list[Look]:
         pose, most = self.box.pose(x), _most(1, len(self.views))
@@ -264,32 +276,31 @@ class _Calibration:
 
     def _settle(self, candidates: list[F64], weights: dict[str, float]) -> tuple[F64, list[F64]]:
         """Candidates at the last blur, the best one first and apart; points hidden at each are looked for anew."""
-        found = []
-        for x in candidates:
-            looks = self._look(x)
-            found.append(self._cost(looks, self.fine, _FITTED, weights).descend(x, 30))
-        best, *others = [x for _, x in sorted(found, key=lambda item: item[0])]
+        found = [self._cost(self._look(x), self.fine, _FITTED, weights).descend(x, 30)[1] for x in candidates]
+        # Costs of other points do not compare: all are judged by those that the start shows, its margin included.
+        judge = self._cost(self.from_start, self.fine, _FITTED, weights)
+        best, *others = sorted(found, key=judge.at)
         for _ in range(_ROUNDS[0]):
             looks = self._look(best)
             cost = self._cost(looks, self.fine, _FITTED, weights)
             before, best = best, cost.descend(best, 30)[1]
-            if np.abs(best - before).max() < _ROUNDS[1]:
+            if np.linalg.norm(best - before) < _ROUNDS[1]:
                 break
         self.looks = self._look(best)
         apart = 4 * self.fine
-        return best, [x for x in others if np.abs(x - best).max() > apart]
+        return best, [x for x in others if np.linalg.norm(x - best) > apart]
 
     def _curvature(self, x: F64) -> _Curvature:
         """At the pose of x, in the numbers of the box about that pose."""
-        pose, unit = self.box.pose(x), self.box.unit
+        pose, axes = self.box.pose(x), self.box.axes
         comparison = Comparison(self.looks, self.fine, _FITTED)
         counts = np.array([float(one.count) for one in self.looks])
 
         def slopes(at: Rigid, without: int | None = None) -> F64:
-            return np.einsum("kcd,k->cd", comparison.slopes(at, without)[1], counts) * unit
+            return np.einsum("kcd,k->cd", comparison.slopes(at, without)[1], counts) @ axes
 
         step = _HESSIAN * self.fine
-        ends = [moved(pose, sign * step * unit * axis) for axis in np.eye(6) for sign in (1, -1)]
+        ends = [moved(pose, sign * step * axis) for axis in axes.T for sign in (1, -1)]
         at_ends = on_cores(slopes, ends)
         hessians = np.array([(at_ends[2 * k] - at_ends[2 * k + 1]) / (2 * step) for k in range(6)]).transpose(1, 0, 2)
         without = on_cores(lambda g: slopes(pose, g), range(GROUPS))
@@ -298,7 +309,7 @@ class _Calibration:
     def _judged(
         self, x: F64, others: list[F64], curvature: _Curvature, weights: F64, facts: dict[str, Any]
     ) -> TransformEstimate:
-        pose, unit = self.box.pose(x), self.box.unit
+        pose = self.box.pose(x)
         far = [moved(pose, _FAR * np.array([np.cos(a), np.sin(a), 0, 0, 0, 0])) for a in np.arange(8) * np.pi / 4]
         beaten = self._beaten(pose, [*far, *(self.box.pose(o) for o in others)], weights)
         by_nats, by_times = beaten[: len(far)].min(axis=0)
@@ -306,7 +317,8 @@ class _Calibration:
             "distances": dict(zip(_FITTED, self._distances(pose), strict=True)),
             "weights": dict(zip(_FITTED, weights.tolist(), strict=True)),
             "nats": float(by_nats), "standard_errors": float(by_times),
-            "candidates": beaten[len(far) :].tolist(),
+            "candidates": beaten[len(far) :].tolist(), "curvature": np.linalg.eigvalsh(curvature.of(weights)[0]).tolist(),
+            "pose": pose,
         }  # fmt: skip
         if by_nats < _NATS or by_times < _TIMES:
             return _refusal(
@@ -327,28 +339,24 @@ class _Calibration:
                 message=f"{len(poses)} poses are about as good: add frames of other places, or start nearer",
             )  # fmt: skip
         hessian, scatter = curvature.of(weights)
-        values, axes = np.linalg.eigh(hessian)
+        values, vectors = np.linalg.eigh(hessian)
         weak = "add frames with things near and far, at all sides of the picture"
         if values[0] <= 0:
             return _refusal("degenerate", f"the frames leave one direction of the pose open: {weak}", **facts)
-        inverse = (axes / values) @ axes.T
-        cov = _SMALL_SAMPLE**2 * inverse @ scatter @ inverse
-        # Curvature that a few points make by chance says too little: never below what it would be as a likelihood.
-        std = np.sqrt(np.diag(cov))
-        if (std > self.box.limits).any():
+        inverse = self.box.axes @ (vectors / values) @ vectors.T
+        cov = _SMALL_SAMPLE**2 * inverse @ scatter @ inverse.T
+        if (np.sqrt(np.diag(cov)) > self.box.limits).any():
             return _refusal("degenerate", f"the pose is known no better than the start: {weak}", **facts)
-        if (np.abs(x) >= 0.999 * self.box.limits).any():
+        if (np.abs(self.box.axes @ x) >= 0.999 * self.box.limits).any():
             return _refusal(
                 "no_match",
                 "the best pose lies at the end of what was searched: start nearer, or widen max_rotation or "
                 "max_translation",
                 **facts,
             )
-        rival_nats = beaten[:, 0]
-        confidence = float(1 / (1 + np.exp(-rival_nats / 4).sum()))
-        return TransformEstimate(
-            "aligned", pose, cov * unit[:, None] * unit, confidence=confidence, diagnostics={"kind": "rigid", **facts}
-        )
+        # Nats are those of blocks as they scatter, which are not independent altogether: a quarter of them counts.
+        confidence = float(1 / (1 + np.exp(-beaten[:, 0] / 4).sum()))
+        return TransformEstimate("aligned", pose, cov, confidence=confidence, diagnostics={"kind": "rigid", **facts})
 
     def _distances(self, pose: Rigid) -> list[float]:
         found = Comparison(self.looks, self.fine, _FITTED).distances(pose)
@@ -378,7 +386,7 @@ def _distinct(found: list[tuple[float, F64]], apart: float, most: int, middle: f
     for value, x in ordered:
         if middle is not None and middle - value < _WORTH * (middle - ordered[0][0]):
             continue
-        if all(np.abs(x - other).max() > apart for other in kept):
+        if all(np.linalg.norm(x - other) > apart for other in kept):
             kept.append(x)
     return kept[:most] or [ordered[0][1]]
 

@@ -1,4 +1,4 @@
-"""Poses about a start, by six numbers of about a pixel each."""
+"""Poses about a start, by six numbers each of which moves what is seen by about a pixel."""
 
 from __future__ import annotations
 
@@ -13,27 +13,44 @@ from avfuse.transform import Rigid
 
 F64 = NDArray[np.float64]
 
+_WEAK = 30.0  # pixels of motion, had a number moved one axis alone, at which directions that cancel are held
+
 
 @dataclass(frozen=True, eq=False)
 class PoseBox:
-    """unit: `(6,)` radians and metres of each number. limits: `(6,)`, how far each may go."""
+    """axes: `(6, 6)`, columns are the changes (rotation vector, translation) of one step of each number. limits: `(6,)`
+    radians and metres."""
 
     start: Rigid
-    unit: F64
+    axes: F64
     limits: F64
 
     @classmethod
-    def about(cls, start: Rigid, focal: float, depth: float, limits: F64) -> Self:
-        """One for a camera of `focal` pixels that sees things `depth` metres away. limits: radians, metres."""
-        unit = np.repeat([1 / focal, depth / focal], 3)
-        return cls(start, unit, np.repeat(limits, 3) / unit)
+    def about(cls, start: Rigid, moves: F64, limits: F64) -> Self:
+        """moves: `(n, 2, 6)`, how pixels of points change with the pose. Turning about x and going along y move far
+        points alike: axes are such that each moves the pixels by 1 in the mean of squares, and none as another."""
+        metric = np.einsum("nki,nkj->ij", moves, moves) / max(len(moves), 1)
+        unit = 1 / np.sqrt(np.maximum(np.diag(metric), 1e-12))
+        values, vectors = np.linalg.eigh(metric * unit[:, None] * unit)
+        return cls(start, unit[:, None] * vectors / np.sqrt(np.maximum(values, _WEAK**-2)), limits)
 
     def pose(self, x: F64) -> Rigid:
-        return moved(self.start, x * self.unit)
+        return moved(self.start, self.axes @ x)
+
+    def coordinates(self, change: F64) -> F64:
+        """The numbers of a change (rotation vector, translation)."""
+        return np.asarray(np.linalg.solve(self.axes, change))
 
     def gradient(self, x: F64, local: F64) -> F64:
         """By the numbers, of what changes by `local` with a rotation vector and a translation after the pose."""
-        return np.concatenate([left_jacobian(x[:3] * self.unit[:3]).T @ local[:3], local[3:]]) * self.unit
+        turned = left_jacobian((self.axes @ x)[:3])
+        return np.asarray(self.axes.T @ np.concatenate([turned.T @ local[:3], local[3:]]))
+
+    def beyond(self, x: F64) -> tuple[float, F64]:
+        """How far the change lies beyond the limits, in squares of their hundredths, and its slope by the numbers."""
+        change = self.axes @ x
+        over = np.sign(change) * np.maximum(np.abs(change) - self.limits, 0) / (0.01 * self.limits)
+        return float(over @ over), np.asarray(self.axes.T @ (2 * over / (0.01 * self.limits)))
 
 
 def moved(pose: Rigid, change: F64) -> Rigid:

@@ -35,6 +35,12 @@ class Lens:
         how each point's share changes with its pixel."""
         return np.asarray(kernels.pose_slopes(points, _rows(pose), self.values, slopes, blocks, count))
 
+    def moves(self, points: F64, pose: Rigid) -> F64:
+        """How the pixels of points `(n, 3)` change with (rotation vector, translation) of the pose, `(n, 2, 6)`."""
+        each, n = np.arange(len(points)), len(points)
+        sides = [self.pose_slopes(points, pose, np.tile(side, (n, 1)), each, n) for side in ([1.0, 0.0], [0.0, 1.0])]
+        return np.stack(sides, axis=1)
+
 
 def lens_of(camera: Camera) -> Lens:
     """The camera without its pose. Raises StreamError where its size is not known."""
