@@ -123,7 +123,7 @@ def _picture(world: _World, rays: F64, pose: Rigid, noise: float, rng: np.random
         seen = 235.0 * world.painted(world.bright, which, at) * lit[which]
         total += np.where(which >= 0, seen, _SKY).reshape(shape)
     picture = gaussian_filter(total / len(rays), 0.6) + rng.normal(0, noise, shape)
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(picture), 0, 255), np.uint8)
 
 
 def _ranges(

@@ -6,6 +6,10 @@ matching    which descriptors belong together: match_descriptors, match_guided
                   read_array, read_camera, sound_speed
 
 Estimators of two inputs take `(reference, moving)` and return a TransformEstimate, moving -> reference.
+
+calibrate_depth      where a LiDAR or depth camera sits beside a camera, without a target
+calibration_basin    from how far away it comes to one answer
+visible_points       which points of a cloud a camera sees
 """
 
 from __future__ import annotations
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
     from avfuse.spatial.matching import Matches as Matches
     from avfuse.spatial.matching import match_descriptors as match_descriptors
     from avfuse.spatial.matching import match_guided as match_guided
+    from avfuse.spatial.depth import calibrate_depth as calibrate_depth
+    from avfuse.spatial.depth_basin import Basin as Basin
+    from avfuse.spatial.depth_basin import calibration_basin as calibration_basin
+    from avfuse.spatial.visibility import visible_points as visible_points
 
 # Loaded when first asked for: each is a world of its own.
 _HOMES: dict[str, str] = {

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from avfuse.cores import on_cores
 from avfuse.errors import StreamError
@@ -71,8 +70,8 @@ def calibrate_depth(
     """
     if not (0 < max_rotation <= 0.5 and 0 < max_translation < np.inf):
         raise StreamError(
-            f"calibrate_depth: max_rotation {max_rotation!r}, max_translation {max_translation!r}; expected 0 to 0.5 rad "
-            "and a positive number of metres"
+            f"calibrate_depth: max_rotation {max_rotation!r}, max_translation {max_translation!r}; expected 0 to 0.5 "
+            "rad and a positive number of metres"
         )
     if not isinstance(start, Rigid) or start.dimension != 3:
         raise StreamError(f"calibrate_depth: start is {start!r}; expected a Rigid of space, T_camera_lidar")
@@ -95,10 +94,14 @@ def _views(frames: Sequence[Frame], camera: Camera) -> list[View]:
         if len(frame) != 3:
             raise StreamError(f"frame {k}: {len(frame)} things; expected (picture, points, intensities or None)")
         picture = np.asarray(frame[0])
-        if picture.dtype.kind not in "uif" or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)):
+        if (
+            picture.dtype.kind not in "uif"
+            or picture.ndim not in (2, 3)
+            or picture.shape[2:] not in ((), (1,), (3,), (4,))
+        ):
             raise StreamError(
-                f"frame {k}: picture of {picture.dtype} and shape {picture.shape}; expected numbers, (h, w) or (h, w, c) "
-                "with 1, 3 or 4 channels"
+                f"frame {k}: picture of {picture.dtype} and shape {picture.shape}; expected numbers, (h, w) or "
+                "(h, w, c) with 1, 3 or 4 channels"
             )
         if min(picture.shape[:2]) < 16:
             raise StreamError(f"frame {k}: picture of shape {picture.shape}; expected 16 x 16 pixels or more")
@@ -128,7 +131,9 @@ def _views(frames: Sequence[Frame], camera: Camera) -> list[View]:
                 raise StreamError(f"frame {k}: {len(points)} points, intensities of shape {intensities.shape}")
             whole &= np.isfinite(intensities)
             intensities = intensities[whole]
-        made.append(View(np.ascontiguousarray(grey, np.float32), np.ascontiguousarray(points[whole]), intensities, lens))
+        made.append(
+            View(np.ascontiguousarray(grey, np.float32), np.ascontiguousarray(points[whole]), intensities, lens)
+        )
     if len({v.intensities is None for v in made}) > 1:
         raise StreamError("calibrate_depth: some frames have intensities and some have none; expected all or none")
     return made
@@ -186,7 +191,8 @@ class _Curvature:
         scatter = np.array([_scatter(self.slopes[:, c]) for c in range(self.slopes.shape[1])])
         curved = np.trace(self.hessians, axis1=1, axis2=2)
         spread = np.trace(scatter, axis1=1, axis2=2)
-        return np.where(spread > 0, np.maximum(curved, 0) / np.where(spread > 0, spread, 1), 0.0)
+        made = np.maximum(curved, 0) / np.where(spread > 0, spread, 1)
+        return np.asarray(np.where(spread > 0, made, 0.0))
 
     def of(self, weights: F64) -> tuple[F64, F64]:
         return np.einsum("cij,c->ij", self.hessians, weights), _scatter(np.einsum("gci,c->gi", self.slopes, weights))
@@ -195,7 +201,7 @@ class _Curvature:
 def _scatter(without: F64) -> F64:
     """Variance of a sum, from what it is with each of the groups left out (Efron's jackknife)."""
     away = without - without.mean(axis=0)
-    return (len(without) - 1) / len(without) * away.T @ away
+    return np.asarray((len(without) - 1) / len(without) * away.T @ away)
 
 
 class _Calibration:
@@ -219,7 +225,9 @@ class _Calibration:
                 **facts,
             )
         if not names:
-            return _refusal("degenerate", "the points show no structure: equal intensities and nothing that ends", **facts)
+            return _refusal(
+                "degenerate", "the points show no structure: equal intensities and nothing that ends", **facts
+            )
         candidates = self._search()
         x, candidates = self._settle(candidates, _WEIGHTS)
         curvature = self._curvature(x)
@@ -248,24 +256,24 @@ class _Calibration:
         least = np.flatnonzero((minimum_filter(values, 3, mode="nearest") == values).ravel())
         found = [(float(values.ravel()[i]), self._turned(grid[i])) for i in least]
         candidates = _distinct(found, 0.0, _KEPT[0], middle)
-        found = on_cores(lambda x: cost.descend(x, 12), candidates)
-        candidates = _distinct(found, 2 * blur, _KEPT[1], middle)
+        candidates = _distinct(self._descended(cost, candidates), 2 * blur, _KEPT[1], middle)
         # Broad trends of range and light pull the minima of blurred pictures aside: look about them in sharper ones.
         blur /= _SHARPER
         cost = self._cost(self.looks, blur, _SEARCHED, _WEIGHTS)
         steps = [np.arange(-n, n + 1) * step / _SHARPER for n, step in zip(_ABOUT, _STEPS, strict=True)]
-        about = [
-            x + self._turned(np.array(turn)) for x in candidates[: _KEPT[3]] for turn in itertools.product(*steps)
-        ]
+        about = [x + self._turned(np.array(turn)) for x in candidates[: _KEPT[3]] for turn in itertools.product(*steps)]
         found = list(zip(on_cores(cost.at, about), about, strict=True))
         candidates = [*candidates, *_distinct(found, 2 * blur, _KEPT[2], None)]
         while True:
-            found = on_cores(lambda x, cost=cost: cost.descend(x, 12), candidates)
-            candidates = _distinct(found, 2 * blur, _KEPT[3], None)
+            candidates = _distinct(self._descended(cost, candidates), 2 * blur, _KEPT[3], None)
             if blur < 2 * self.fine:
                 return candidates
             blur = max(blur / 2, self.fine)
             cost = self._cost(self.looks, blur, _FITTED, _WEIGHTS)
+
+    @staticmethod
+    def _descended(cost: _Cost, candidates: list[F64]) -> list[tuple[float, F64]]:
+        return on_cores(lambda x: cost.descend(x, 12), candidates)
 
     def _turned(self, turn: F64) -> F64:
         return self.box.coordinates(np.concatenate([turn, np.zeros(3)]))
@@ -317,8 +325,7 @@ class _Calibration:
             "distances": dict(zip(_FITTED, self._distances(pose), strict=True)),
             "weights": dict(zip(_FITTED, weights.tolist(), strict=True)),
             "nats": float(by_nats), "standard_errors": float(by_times),
-            "candidates": beaten[len(far) :].tolist(), "curvature": np.linalg.eigvalsh(curvature.of(weights)[0]).tolist(),
-            "pose": pose,
+            "candidates": beaten[len(far) :].tolist(), "pose": pose,
         }  # fmt: skip
         if by_nats < _NATS or by_times < _TIMES:
             return _refusal(
@@ -389,24 +396,3 @@ def _distinct(found: list[tuple[float, F64]], apart: float, most: int, middle: f
         if all(np.linalg.norm(x - other) > apart for other in kept):
             kept.append(x)
     return kept[:most] or [ordered[0][1]]
-
-
-@dataclass(frozen=True, eq=False)
-class Basin:
-    """What became of calibrations from other starts.
-
-    rotations, translations: by how much each start was off, radians and metres, `(n,)`. statuses: of each. ends: where
-    those that answered came to, None for others. same: `(n,)` bool, those that came to within five standard deviations
-    (or 0.1 degrees and 2 cm) of the answer that most agree on. answer: that one, or None.
-    """
-
-    rotations: F64
-    translations: F64
-    statuses: tuple[str, ...]
-    ends: tuple[Rigid | None, ...]
-    same: NDArray[np.bool_]
-    answer: Rigid | None
-
-    @property
-    def share(self) -> float:
-        return float(self.same.mean()) if len(self.same) else 0.0

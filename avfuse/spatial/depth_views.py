@@ -68,7 +68,10 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """values: `(n,)` of 0 to BINS - 1, of points `(n, 3)` in groups of blocks `(n,)`; seen: places they had, `(n, 2)`."""
+    """values: `(n,)` of 0 to BINS - 1, of points `(n, 3)`.
+
+    groups: `(n,)`, of blocks. seen: `(n, 2)`, where they were in the picture.
+    """
 
     name: str
     kind: str
@@ -127,7 +130,9 @@ def look(view: View, pose: Rigid, margin: float, most: int | None = None) -> Loo
             channels.append(channel("facing", "brightness", facing))
             channels.append(channel("bends", "edges", equalised(bends)))
         out, behind = grid.standing_out(positions, depths)
-        channels.append(channel("edges", "edges", np.minimum(np.floor(BINS * out), BINS - 1), _ends(points, out, behind)))
+        channels.append(
+            channel("edges", "edges", np.minimum(np.floor(BINS * out), BINS - 1), _ends(points, out, behind))
+        )
     return Look(view, tuple(c for c in channels if np.ptp(c.values) > 0), around, grid.cell, inside)
 
 

@@ -88,9 +88,7 @@ class Grid:
 
     def visible(self, positions: F64, depths: F64) -> NDArray[np.bool_]:
         shifted = positions + self.margin
-        return np.asarray(
-            kernels.visible(shifted, depths, self.cell, self.columns, self.rows, _ALL_AROUND, _NEARER)
-        )
+        return np.asarray(kernels.visible(shifted, depths, self.cell, self.columns, self.rows, _ALL_AROUND, _NEARER))
 
     def standing_out(self, positions: F64, depths: F64) -> tuple[F64, NDArray[np.int64]]:
         """Of points that are seen: 0 on a plane, near 1 where a thing ends before what lies far behind; and which point
