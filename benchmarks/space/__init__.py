@@ -8,8 +8,7 @@ from avfuse.reporting.tables import Table
 from benchmarks.options import Options
 from benchmarks.tables import Goals, show
 
-PARTS: tuple[str, ...] = ("matching",)
-PARTS: tuple[str, ...] = ("sound",)
+PARTS = ("matching",)
 
 
 def benchmark(options: Options) -> bool:
