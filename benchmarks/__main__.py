@@ -25,6 +25,7 @@ NAMES = (
     "motion",
     "channels",
     "picture",
+    "space",
     "transcript",
     "calibrate",
 )
