@@ -110,7 +110,7 @@ def matrices_of(poses: ArrayLike | Sequence[Rigid], argument: str, called: str) 
     if isinstance(poses, (list, tuple)) and poses and all(isinstance(p, Rigid) for p in poses):
         return np.stack([p.matrix for p in poses])
     try:
-        values = np.asarray(poses, np.float64)
+        values = np.array(poses, np.float64)  # a copy: SciPy's rotations take no array that is read only
     except (TypeError, ValueError):
         values = np.zeros(0)
     if values.ndim == 3 and values.shape[1:] == (4, 4):
