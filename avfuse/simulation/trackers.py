@@ -32,7 +32,7 @@ def simulate_trackers(
     turn_noise: float = 0.003, shift_noise: float = 0.002, outliers: float = 0.0, turning: Turning = "free",
     related: bool = True,
 ) -> TrackerPair:  # fmt: skip
-    """turn_noise: radians, shift_noise: metres, one sigma of each axis. outliers: share of wild poses of the moving one.
+    """turn_noise: radians, shift_noise: metres, one sigma. outliers: share of wild poses of the moving tracker.
     turning: `planar` bodies turn about the upright axis and stay level, `still` ones neither turn nor move.
     related: False moves the second tracker on its own."""
     if turning not in get_args(Turning):

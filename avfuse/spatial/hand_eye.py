@@ -40,7 +40,7 @@ _UNTOLD = np.radians(10.0)  # standard deviation of a rotation that is not told
 
 @dataclass(frozen=True, eq=False)
 class HandEye:
-    """clock: of the moving tracker on the reference's; of no drift. transform: T_ref_mov, points in the moving tracker's
+    """clock: of the moving tracker on the reference's, without drift. transform: T_ref_mov, points in the moving one's
     own frame -> the reference tracker's. world: T_refworld_movworld, None where there is none. axes: `(3,)` radians,
     root of the mean square of how the body turned about each of three axes, least first: two must be turned about."""
 
@@ -58,8 +58,8 @@ def calibrate_hand_eye(
     """Pose of the moving tracker on the body of the reference tracker: A X = X B.
 
     reference, moving: pose Streams or (times, poses) with clocks of their own; or poses `(n, 4, 4)`, `(n, 7)` or Rigids
-        that belong together one by one. Each tells its tracker's pose in its own world: body -> world. (Of a camera that
-        sees a board give T_board_camera.)
+        that belong together one by one. Each tells its tracker's pose in its own world, body -> world. Of a camera that
+        sees a board give T_board_camera.
     offset: seconds, t_ref = t_moving + offset, where it is known; None estimates it (`avfuse.temporal.estimate_motion`)
         and solves it again with the rest. Poses without times have none.
     The covariance of (rotation vector, translation) is from how poses disagree, neighbours together.
@@ -131,7 +131,7 @@ def _solve(
     sizes = np.linalg.norm(alpha, axis=1), np.linalg.norm(beta, axis=1)
     if max(np.percentile(s, 95) for s in sizes) < _STILL:
         return _refused(clock, "degenerate", "the body hardly turned: nothing tells a rotation; turn it about two axes")
-    # The turn of a movement is the same for both, whatever X is (Chen 1991); turns by nearly half a circle have no sign.
+    # The turn of a movement is the same for both, whatever X is (Chen 1991); near half a circle its axis has no sign.
     usable = (np.maximum(*sizes) < np.radians(150.0)) & (np.maximum(*sizes) > _STILL / 2)
     alike = np.abs(sizes[0] - sizes[1])
     noise = float(np.median(alike[usable])) if usable.any() else np.inf
@@ -145,7 +145,7 @@ def _solve(
     spread = np.sqrt(np.maximum(axes, 0.0))
     if second < max(_SECOND, _NOISE * noise) or found is None:
         message = (
-            f"the body turned about one axis only ({np.degrees(second):.1f} degrees about a second one): the translation "
+            f"the body turned about one axis only ({np.degrees(second):.1f} degrees about a second): the translation "
             "along it and turns about it are not told; turn it about a second axis"
         )
         return _refused(clock, "degenerate", message, spread)
@@ -281,18 +281,18 @@ def _refined(
         normal = np.einsum("njk,njl->kl", left, jacobian)
         pulls = -np.einsum("njk,nj->nk", left, e)
         step = np.zeros(13)
-        step[free_columns] = np.linalg.lstsq(
-            normal, pulls.sum(axis=0), rcond=1e-14
-        )[0]
+        step[free_columns] = np.linalg.lstsq(normal, pulls.sum(axis=0), rcond=1e-14)[0]
         step[12] = np.clip(step[12], -0.02, 0.02)
         state = state.moved(step)
         new = (e * weight[:, None]).T @ e / n
         new += np.diag(1e-9 * np.repeat([new[:3, :3].trace(), new[3:, 3:].trace()], 3) + 1e-24)
-        settled = np.abs(new - spread).max() < 1e-6 * np.abs(new).max()
+        settled = np.abs(new - spread).max() < 1e-3 * np.abs(new).max()
         spread = new
-        if settled and np.linalg.norm(step) < 1e-9:
+        if settled and np.linalg.norm(step) < 1e-6:
             break
-    cov = _covariance(normal, pulls, times is not None)
+    # What Student's likelihood leaves of the second derivatives: weights fall where residuals grow.
+    left_over = (weight * (1 - 2 * squared / 6 / (_FREEDOM + squared))).sum() / weight.sum()
+    cov = _covariance(normal * left_over, pulls, times is not None)
     largest = float(np.sqrt(max(np.linalg.eigvalsh(cov[:3, :3])[-1], 0.0)))
     inside = squared < 16.8
     said = {
@@ -308,8 +308,8 @@ def _refined(
         both = np.array([[cov[12, 12], 0.0], [0.0, 0.0]])
         clock = replace(clock, clock=ClockMap(state.shift, 0.0), cov=both)
     answer = TransformEstimate(
-        "aligned", Rigid.from_parts(state.r.as_matrix(), state.t), cov[:6, :6], inside, np.linalg.norm(e[:, 3:], axis=1),
-        min(clock.confidence, 0.999), diagnostics=said,
+        "aligned", Rigid.from_parts(state.r.as_matrix(), state.t), cov[:6, :6], inside,
+        np.linalg.norm(e[:, 3:], axis=1), min(clock.confidence, 0.999), diagnostics=said,
     )  # fmt: skip
     return HandEye(clock, answer, Rigid.from_parts(state.wr.as_matrix(), state.wt), axes)
 
@@ -334,7 +334,6 @@ def _covariance(normal: F64, pulls: F64, ordered: bool) -> F64:
         meat += (1 - lag / (lags + 1)) * (across + across.T)
     values, vectors = np.linalg.eigh(meat)
     meat = vectors @ np.diag(np.maximum(values, 0.0)) @ vectors.T
-    # A share of the second derivatives is taken by the weights, which fall where residuals grow.
     inverse = np.linalg.pinv(normal, rcond=1e-14, hermitian=True)
     cov = np.zeros((13, 13))
     cov[:k, :k] = inverse @ meat @ inverse * (n / max(n - k / 6 - lags, 1.0))
