@@ -589,3 +589,81 @@ def fits_of_directions(whitened: np.ndarray, steering: np.ndarray) -> np.ndarray
     """|a^H z|^2 / channels^2 of every moment and frequency."""
     turned = np.einsum("mb,mkb->kb", steering.conj().astype(np.complex128), whitened)
     return (np.abs(turned) ** 2 / len(whitened) ** 2).astype(np.float32)
+# --- points ----------------------------------------------------------------------------------------------------------
+
+
+def lzf_unpacked(packed, size):
+    """Twin of avfuse._kernels.points.lzf_unpack, of whole data: bytes that were packed."""
+    out = bytearray()
+    data = list(packed)
+    while data:
+        control = data.pop(0)
+        if control < 32:
+            out += bytes(data[: control + 1])
+            del data[: control + 1]
+            continue
+        length = control >> 5
+        if length == 7:
+            length += data.pop(0)
+        back = ((control & 31) << 8) + data.pop(0) + 1
+        for _ in range(length + 2):
+            out.append(out[-back])
+    assert len(out) == size
+    return bytes(out)
+
+
+def voxel_means(points, size, origin):
+    """Twin of avfuse._kernels.points.voxel_means."""
+    cubes = {}
+    for point in points:
+        key = tuple(int(v) for v in (point - origin) * (1 / size))
+        cubes.setdefault(key, []).append(point)
+    return np.array([np.mean(members, axis=0) for members in cubes.values()])
+
+
+def nearest_points(points, queries, limit):
+    """Twin of avfuse._kernels.points.kd_nearest: squared distances, infinite beyond the root of `limit`."""
+    squared = ((queries[:, None] - points) ** 2).sum(axis=2).min(axis=1)
+    return np.where(squared < limit, squared, np.inf)
+
+
+def neighbour_planes(points, k):
+    """Twin of avfuse._kernels.points.kd_normals: eigenvalues, rising, and axes of each point's k nearest."""
+    found = []
+    for point in points:
+        near = points[np.argsort(((points - point) ** 2).sum(axis=1), kind="stable")[:k]]
+        found.append(np.linalg.eigh(np.cov(near.T, bias=True)))
+    return found
+
+
+def plane_terms(points, normals, moved, turned, match, weight, thin):
+    """Twin of avfuse._kernels.points.plane_terms, in one part."""
+    total, gradient, hessian = 0.0, np.zeros(6), np.zeros((6, 6))
+    for y, m, k, w in zip(moved, turned, match, weight, strict=True):
+        if k < 0:
+            continue
+        n = normals[k]
+        if thin > 0:
+            flat = 1 - thin
+            mass = np.linalg.inv(2 * np.eye(3) - flat * (np.outer(n, n) + np.outer(m, m)))
+        else:
+            mass = np.outer(n, n)
+        cross = np.array([[0, -y[2], y[1]], [y[2], 0, -y[0]], [-y[1], y[0], 0]])
+        jacobian = np.hstack([-cross, np.eye(3)])
+        r = points[k] - y
+        total += w * r @ mass @ r
+        gradient += w * jacobian.T @ mass @ r
+        hessian += w * jacobian.T @ mass @ jacobian
+    return total, gradient, hessian
+
+
+def pair_weights(points, normals, trust, moved, own, match, squared, limit, usual):
+    """Twin of avfuse._kernels.points.pair_weights."""
+    found = []
+    for y, mine, k, d2 in zip(moved, own, match, squared, strict=True):
+        if k < 0:
+            found.append(0.0)
+            continue
+        across = (points[k] - y) @ normals[k]
+        found.append((1 - d2 / limit) ** 2 * trust[k] * mine / (1 + (across / usual) ** 2 if usual > 0 else 1))
+    return np.array(found)

@@ -143,7 +143,7 @@ def _check(
     max_distance: float | None, threads: int | None,
 ) -> None:  # fmt: skip
     if start is not None and not (isinstance(start, Rigid) and start.dimension == 3):
-        raise StreamError(f"{called}: start {start!r}; expected a Rigid of space")
+        raise StreamError(f"{called}: start is {type(start).__name__}; expected a Rigid of space")
     if voxel is not None and not (np.isfinite(voxel) and voxel >= 0):
         raise StreamError(f"{called}: voxel {voxel!r}; expected a size, 0 for none or None")
     if method not in get_args(Method):
