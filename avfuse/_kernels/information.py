@@ -97,8 +97,7 @@ def position_slopes(rows, image, positions, polynomials):
         value = upper + v * (lower - upper)
         k = np.int64(value)
         f = value - np.float32(k)
-        p = polynomials[row, k]
-        change = p[0] + f * (p[1] + f * p[2])
+        change = polynomials[row, k, 0] + f * (polynomials[row, k, 1] + f * polynomials[row, k, 2])
         out[i, 0] = change * (rise + v * (rise_below - rise))
         out[i, 1] = change * (lower - upper)
     return out

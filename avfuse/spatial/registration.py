@@ -52,6 +52,7 @@ _EVIDENCE, _CERTAIN = 9.0, 25.0
 _TILES, _SHARE = 8, 0.2  # tiles that must have something in them, and share of them that must fit
 _SUREST = 0.999  # images are not all like those that this was tried on
 _PROMISING = 9.0  # height of a peak, in scatters of its surface, above which no other start is looked for at first
+_HOPELESS = 0.12  # correlation of small copies below which a start is not followed further
 _RIVAL, _AS_GOOD = 0.7, 0.9  # height of a rival's peak, and its score, beside the best one's
 _APART = 4.0  # pixels of the judged level by which a rival is another answer
 _VAGUE = 0.01  # of the longer side, standard deviation of a corner beyond which nothing is known
@@ -163,7 +164,9 @@ class _Pair:
                 found.append((made[1].score, pairing, made[0]))
         if not found:
             return None
-        _, pairing, matrix = max(found, key=lambda f: f[0])
+        score, pairing, matrix = max(found, key=lambda f: f[0])
+        if score < _HOPELESS:
+            return None
         return self.judged(matrix, pairing, self.sizes(_CLOSER, _JUDGED))
 
     def judged(self, matrix: F64, pairing: Pairing, sizes: list[int]) -> _Candidate | None:
