@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
@@ -58,6 +60,28 @@ def test_bits_as_every_distance_tells(seed, rows, columns, length, ratio, mutual
     compare(found, reference.matches(a, b, "hamming", ratio, mutual))
 
 
+@given(SEEDS, st.integers(1, 20), st.sampled_from([1, 2, 511, 512, 513, 1300]), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_nearest_of_rows_and_columns(seed, rows, columns, want_second, want_columns):
+    """Ties, too, that no ratio lets through."""
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(1, 4))
+    a, b = binary(rng, rows, length), binary(rng, columns, length)
+    planes = kernels.bit_planes(matching._words(b), 8 * length)
+    light = kernels.lightness(planes, 8 * length, (8 * length + 1).bit_length())
+    best, near, second, column_best, column_near = kernels.nearest_binary(
+        matching._words(a), planes, light, columns, want_second, want_columns
+    )
+    costs = reference.descriptor_costs(a, b, "hamming")
+    np.testing.assert_array_equal(best, costs.argmin(axis=1))
+    np.testing.assert_array_equal(near, costs.min(axis=1))
+    if want_second:
+        np.testing.assert_array_equal(second, np.sort(costs, axis=1)[:, 1] if columns > 1 else -1)
+    if want_columns:
+        np.testing.assert_array_equal(column_best, costs.argmin(axis=0))
+        np.testing.assert_array_equal(column_near, costs.min(axis=0))
+
+
 @given(
     SEEDS, st.integers(1, 40), st.integers(1, 90), st.integers(1, 20), RATIOS, st.booleans(),
     st.sampled_from(["l2", "cosine"]), st.sampled_from([np.float32, np.float64]), st.sampled_from([8, 16, 1024]),
@@ -80,9 +104,9 @@ def test_what_float32_cannot_tell_apart_is_measured(metric):
     centre = rng.standard_normal(32) + 3
     a = centre + 1e-9 * rng.standard_normal((20, 32))
     b = centre + 1e-9 * rng.standard_normal((90, 32))
-    for ratio in (None, 0.9):
-        found = match_descriptors(a, b, metric=metric, ratio=ratio, mutual=False)
-        compare(found, reference.matches(a, b, metric, ratio, False))
+    for ratio, mutual in itertools.product((None, 0.9), (False, True)):
+        found = match_descriptors(a, b, metric=metric, ratio=ratio, mutual=mutual)
+        compare(found, reference.matches(a, b, metric, ratio, mutual))
     rough = (a.astype(np.float32) @ b.T.astype(np.float32)).argmax(axis=1)
     assert (rough != reference.matches(a, b, metric, None, False)[0][:, 1]).any()
 

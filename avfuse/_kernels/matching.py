@@ -424,9 +424,9 @@ def candidates(x, y, there, back, distance, lines, corner, side, across, down, b
 
 @njit(cache=True, nogil=True)
 def _span(low, high, corner, side, cells):
-    """First and last of the cells from low to high, and one more on each side, for what rounding moves."""
-    first = min(max((low - corner) / side - 1, 0.0), float(cells))
-    last = min(max((high - corner) / side + 1, -1.0), cells - 1.0)
+    """First and last of the cells from low to high, and those that rounding may have moved them from."""
+    first = min(max((low - corner) / side - 1e-6, 0.0), float(cells))
+    last = min(max((high - corner) / side + 1e-6, -1.0), cells - 1.0)
     return int(np.floor(first)), int(np.floor(last))
 
 
@@ -458,10 +458,13 @@ def costs_of_pairs(a, b, a_power, b_power, cosine, rows, columns):
 
 @njit(cache=True, nogil=True)
 def keep_best(rows, columns, costs, best, cost, second, column_best, column_cost):
-    """Takes pairs into the best and second of rows and the best of columns; equal ones go to the lowest index."""
+    """Takes pairs, their columns never falling, into the best and second of rows and the best of columns.
+
+    Equal ones go to the lowest index.
+    """
     for k in range(len(rows)):
         i, j, here = rows[k], columns[k], costs[k]
-        if here < cost[i] or (here == cost[i] and j < best[i]):
+        if here < cost[i]:
             best[i], cost[i], second[i] = j, here, cost[i]
         elif here < second[i]:
             second[i] = here
