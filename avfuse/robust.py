@@ -29,6 +29,7 @@ Score = Literal["msac", "magsac"]
 _MISSED = 1e-4  # probability that a sample without outliers has not been drawn when the search ends
 _MOST = 100_000  # samples
 _RIVAL, _RIVAL_MISSED, _RIVAL_MOST = 0.8, 1e-2, 20_000  # share of the winner's gain that makes another model a rival
+_RAW = 0.3  # share of a model's gain that a sample of it already has
 _APART = 4.0  # thresholds between what two models say of the same points, from which on they are different
 _WIDE = 2.0  # thresholds at which the biweight of the last fit ends
 _TABLE = 256  # steps of tabulated losses
@@ -108,12 +109,13 @@ def consensus(
     rng: Rng = None,
     score: Score = "msac",
     least: int = 0,
+    rivals: bool = True,
 ) -> Consensus | None:
     """The model that most of the columns of `data` agree with, or None where no sample gave any.
 
     threshold: distance at which a correspondence counts no more, in the units of the estimator's distances.
     scores: `(n,)`, higher for correspondences to try first (PROSAC), or None. least: correspondences that a model of
-    any worth agrees with, which bounds how long is searched for one.
+    any worth agrees with, which bounds how long is searched for one. rivals: whether another model is looked for.
     """
     random = seed_of(rng)
     n = data.shape[1]
@@ -138,6 +140,8 @@ def consensus(
         return None
     gain = n - cost
     model = _settled(estimator, refine, model, mixed, square, losses, weights)
+    if not rivals:
+        return Consensus(model, gain, None, int(draws))
     # Who else? Among those that are nowhere near this model.
     left = np.ascontiguousarray(mixed[:, estimator.squared(model, mixed) > _WIDE**2 * square])
     rival = None
@@ -145,11 +149,13 @@ def consensus(
     if left.shape[1] > max(least, estimator.sample):
         most = kernels.draws_needed(int(least), left.shape[1], estimator.sample, _RIVAL_MISSED)
         other = np.zeros(estimator.entries)
-        search(
-            left, estimator.sizes, square, losses, weights, np.zeros(0, np.int64), left.shape[1] - least,
-            int(min(most, _RIVAL_MOST)), _RIVAL_MISSED, state, other,
+        # A sample's own model, not yet refined, explains less than it will.
+        bound = left.shape[1] - _RAW * least
+        left_cost, _, _ = search(
+            left, estimator.sizes, square, losses, weights, np.zeros(0, np.int64), bound, int(min(most, _RIVAL_MOST)),
+            _RIVAL_MISSED, state, other,
         )  # fmt: skip
-        if other.any():
+        if left.shape[1] - left_cost >= least and other.any():
             other = _settled(estimator, refine, other, left, square, losses, weights)
             first = mixed[:, estimator.squared(model, mixed) <= square]
             if np.median(estimator.squared(other, np.ascontiguousarray(first))) > _APART**2 * square:
@@ -244,9 +250,7 @@ def spread(estimator: Estimator, model: F64, data: F64, threshold: float) -> Spr
     return Spread(cov, float(np.sqrt(variance) / follows))
 
 
-def _scattered(
-    estimator: Estimator, model: F64, data: F64, moves: F64, squared: F64, square: float
-) -> F64:
+def _scattered(estimator: Estimator, model: F64, data: F64, moves: F64, squared: F64, square: float) -> F64:
     """The covariance by how much what each correspondence says differs (Huber's sandwich), each as if it had not taken
     part in the fit (MacKinnon and White 1985).
 

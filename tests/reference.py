@@ -506,7 +506,7 @@ def mapped_distances(matrix, data):
     x = np.vstack([data[d:], np.ones(data.shape[1])])
     y = np.asarray(matrix) @ x
     squared = np.sum((y[:d] / y[d] - data[:d]) ** 2, axis=0)
-    return np.where(y[d] > 1e-12, squared, 1e300)
+    return np.where(y[d] > 1e-12, squared, 1e30)
 
 
 def sampson_distances(matrix, data):
@@ -525,7 +525,7 @@ def projected_distances(pose, data):
     for u, v, x, y, z, a, b, c, d in data.T:
         there = pose @ np.array([x, y, z, 1.0])
         off = np.array([[a, b], [c, d]]) @ (there[:2] / there[2] - np.array([u, v]))
-        found.append(off @ off if there[2] > 1e-12 else 1e300)
+        found.append(off @ off if there[2] > 1e-12 else 1e30)
     return np.array(found)
 
 

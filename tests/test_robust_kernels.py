@@ -120,7 +120,9 @@ def _models(kind, seed):
         _, _, points, rows = _views(seed)
         data = np.vstack([rng.normal(size=(2, len(points))), points.T, rng.normal(1, 0.3, (4, len(points)))])
         return pose, "pose", rows.ravel(), 6, data
-    free, d = {"affine": (6, 2), "similarity": (4, 2), "rigid": (3, 2), "similarity-3d": (7, 3), "rigid-3d": (6, 3)}[kind]
+    free, d = {"affine": (6, 2), "similarity": (4, 2), "rigid": (3, 2), "similarity-3d": (7, 3), "rigid-3d": (6, 3)}[
+        kind
+    ]
     if d == 2:
         turn = turn[:2, :2] / np.sqrt(abs(np.linalg.det(turn[:2, :2])))
         turn = Rotation.from_rotvec([0, 0, rng.uniform(-3, 3)]).as_matrix()[:2, :2]
@@ -228,7 +230,10 @@ def test_minimal_solvers_of_maps_hold_the_truth(solve, count, kind, seed):
 def test_a_homography_turns_no_triangle_over():
     moving = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     crossed = moving[[0, 2, 1, 3]]
-    assert planar.homography_solve(np.ascontiguousarray(np.vstack([crossed.T, moving.T])), np.arange(4), np.zeros((1, 9))) == 0
+    assert (
+        planar.homography_solve(np.ascontiguousarray(np.vstack([crossed.T, moving.T])), np.arange(4), np.zeros((1, 9)))
+        == 0
+    )
 
 
 @given(SEEDS, st.integers(1, 10))

@@ -73,7 +73,7 @@ def homography_residuals(model, data, start, stop, squared):
         inverse = 1.0 / w
         p = (a * x[i] + b * y[i] + c) * inverse - u[i]
         q = (d * x[i] + e * y[i] + f) * inverse - v[i]
-        out[i] = p * p + q * q if w > 1e-12 else 1e300
+        out[i] = p * p + q * q if w > 1e-12 else 1e30
 
 
 @njit(NORMAL, cache=True, nogil=True, fastmath=_SUMS, error_model="numpy")
@@ -132,12 +132,14 @@ def homography_normal(model, data, weights, normal, slope):
         lx += l * x
         ly += l * y
         lo += l
-    sums = np.array([
-        [s_xx, s_xy, s_x, s_yy, s_y, s_o],
-        [u_xx, u_xy, u_x, u_yy, u_y, u_o],
-        [v_xx, v_xy, v_x, v_yy, v_y, v_o],
-        [t_xx, t_xy, t_x, t_yy, t_y, t_o],
-    ])
+    sums = np.array(
+        [
+            [s_xx, s_xy, s_x, s_yy, s_y, s_o],
+            [u_xx, u_xy, u_x, u_yy, u_y, u_o],
+            [v_xx, v_xy, v_x, v_yy, v_y, v_o],
+            [t_xx, t_xy, t_x, t_yy, t_y, t_o],
+        ]
+    )
     slopes = np.array([px, py, po, qx, qy, qo, lx, ly, lo])
     normal[:] = 0.0
     for i in range(3):

@@ -184,7 +184,7 @@ def pose_residuals(model, data, start, stop, squared):
         p = (a * x[n] + b * y[n] + c * z[n] + d) * inverse - u[n]
         q = (e * x[n] + f * y[n] + g * z[n] + h) * inverse - v[n]
         s, t = ux[n] * p + uy[n] * q, vx[n] * p + vy[n] * q
-        squared[n] = s * s + t * t if depth > 1e-12 else 1e300
+        squared[n] = s * s + t * t if depth > 1e-12 else 1e30
 
 
 @njit(NORMAL, cache=True, nogil=True, fastmath=_SUMS, error_model="numpy")

@@ -25,7 +25,10 @@ UPGRADE = int64(DATA, int64[::1], MODEL, float64, uint64[::1], MODEL)
 _BLOCK = 128  # correspondences scored before it is asked whether the rest is worth it
 _TEN, _SEVEN, _THIRTEEN, _ELEVEN = np.uint64(10), np.uint64(7), np.uint64(13), np.uint64(11)
 _UNIT = 1.0 / 9007199254740992.0  # 2^-53
-_ROUNDS, _CLOSE = 4, 1e-3  # of local optimisation: rounds, and the share of the loss below which the next is not worth it
+_ROUNDS, _CLOSE = (
+    4,
+    1e-3,
+)  # of local optimisation: rounds, and the share of the loss below which the next is not worth it
 _DOUBT = 4.0  # standard errors: one good model in 30,000 is missed
 _SUMS = {"reassoc", "contract"}
 
@@ -164,7 +167,12 @@ def refined(residuals, normal, tangent, retract, model, cost, data, threshold2, 
     squared, w = np.empty(n), np.empty(n)
     trial, step, gradient, right = np.empty(m), np.empty(free), np.empty(free), np.empty(free)
     ambient, slope = np.empty((m, m)), np.empty(m)
-    moves, half, small, damped = np.empty((m, free)), np.empty((m, free)), np.empty((free, free)), np.empty((free, free))
+    moves, half, small, damped = (
+        np.empty((m, free)),
+        np.empty((m, free)),
+        np.empty((free, free)),
+        np.empty((free, free)),
+    )
     damping = 1e-4
     cost_of(residuals, model, data, threshold2, losses, np.inf, np.inf, squared)
     for _ in range(rounds):
@@ -311,7 +319,18 @@ def search(
                     cost = upgraded
                     minimal_cost = cost
             cost = refined(
-                residuals, normal, tangent, retract, local, cost, data, threshold2, losses, weights, free, _ROUNDS,
+                residuals,
+                normal,
+                tangent,
+                retract,
+                local,
+                cost,
+                data,
+                threshold2,
+                losses,
+                weights,
+                free,
+                _ROUNDS,
                 _CLOSE,
             )
             if cost < best_cost:

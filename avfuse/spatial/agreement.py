@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ F64 = NDArray[np.float64]
 
 _CHANCE = -3.0  # logarithm of the number of models that chance may offer: one refusal missed in a thousand
 _SAMPLE = 160  # reference points whose distances tell how crowded they are
+_SLENDER, _LINES, _BESIDE = 0.35, 60, -2.0  # widths over length that look like a line, lines tried, chance off it
 _SURE = 1 - 1e-4  # the search itself misses one in 10,000
 
 
@@ -62,7 +63,7 @@ def estimate(
     """Find, then judge. suspect: says why what agrees still cannot tell the transform, or None. rivals: other
     transforms that explain the same correspondences as well."""
     n = problem.data.shape[1]
-    kind: dict[str, Any] = {"kind": problem.model.replace(" ", "_"), "threshold": problem.limit}
+    kind: dict[str, Any] = {"kind": kind_of(problem.model), "threshold": problem.limit}
     alike = min(different(p) for p in problem.points)
     least = least_agreeing(alike, problem.estimator, problem.share, _CHANCE)
     found = consensus(
@@ -216,8 +217,37 @@ def too_few(n: int, estimator: Estimator, model: str) -> TransformEstimate | Non
         "degenerate",
         message=f"{n} correspondences; a {model} passes through any {estimator.sample}, and at least one more has to "
         "confirm it",
-        diagnostics={"kind": model.replace(" ", "_")},
+        diagnostics={"kind": kind_of(model)},
     )
+
+
+def kind_of(model: str) -> str:
+    """A transform's kind, from what messages call it."""
+    return "rigid" if model == "pose" else model.split()[0]
+
+
+def in_line(
+    points: F64, agree: NDArray[np.bool_], closer: float, estimator: Estimator, share: float, confirm: int
+) -> bool:
+    """Whether those that agree lie in one line, `closer` to it, but for no more than chance adds: a few outliers off it
+    always fit what a line leaves open. confirm: points off a line that determine the rest."""
+    own = points[agree]
+    _, sizes, _ = axes_of(own)
+    if sizes[-2] > _SLENDER * sizes[-1]:
+        return False
+    random = np.random.default_rng(0)
+    starts, stops = (own[random.integers(0, len(own), _LINES)] for _ in range(2))
+    ways = stops - starts
+    length = np.linalg.norm(ways, axis=1)
+    starts, ways = starts[length > 0], ways[length > 0] / length[length > 0, None]
+    away = own[None] - starts[:, None]
+    along = np.einsum("lnd,ld->ln", away, ways)
+    off = np.sum(away**2, axis=2) - along**2
+    best = int(np.argmin(np.sum(np.minimum(off, closer**2), axis=1)))
+    everyone = points - starts[best]
+    beside = np.sum(everyone**2, axis=1) - (everyone @ ways[best]) ** 2 > closer**2
+    chance = log_chance(int(beside.sum()), different(points[beside & agree]), replace(estimator, sample=confirm), share)
+    return chance > _BESIDE
 
 
 def different(points: F64) -> int:

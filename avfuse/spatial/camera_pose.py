@@ -16,6 +16,7 @@ from avfuse.spatial.agreement import (
     axes_of,
     crowded,
     estimate,
+    in_line,
     in_one,
     limit_of,
     points_of,
@@ -108,7 +109,8 @@ def estimate_pose(
         return () if other is None else (problem.make(other),)
 
     def suspect(_transform: Transform, inliers: NDArray[np.bool_]) -> str | None:
-        if in_one(space[inliers], _LINE * view_size(space[inliers]), 1):
+        closer = _LINE * view_size(space[inliers])
+        if in_line(space, inliers, closer, estimator, problem.share, 2):
             return "the points that agree lie in one line, about which the pose may turn: use more of the scene"
         return None
 

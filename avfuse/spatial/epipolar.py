@@ -54,8 +54,7 @@ def estimate_fundamental(
     left[:2, 2], right[:2, 2] = -scale * to, -unit * of
 
     def matrices(models: F64) -> F64:
-        made = left.T @ models.reshape(-1, 3, 3) @ right
-        return np.asarray(made / np.linalg.norm(made, axis=(1, 2))[:, None, None])
+        return _normed(left.T @ models.reshape(-1, 3, 3) @ right)
 
     data = np.empty((6, len(ref)))
     data[:2], data[2:4], data[4], data[5] = ((ref - to) * scale).T, ((mov - of) * unit).T, scale**2, unit**2
@@ -101,8 +100,7 @@ def estimate_essential(
     data = np.ascontiguousarray(np.concatenate([a.T, b.T, s[None], t[None]]))
 
     def matrices(models: F64) -> F64:
-        made = models.reshape(-1, 3, 3)
-        return np.asarray(made / np.linalg.norm(made, axis=(1, 2))[:, None, None])
+        return _normed(models.reshape(-1, 3, 3))
 
     def errors(transform: Transform) -> F64:
         return sampson(transform.matrix, a, b, s, t)
@@ -110,6 +108,13 @@ def estimate_essential(
     return _estimate(
         called, "essential matrix", estimator, Essential, data, limit, (ref, mov), matrices, errors, scores, rng
     )
+
+
+def _normed(matrices: F64) -> F64:
+    """Of norm 1, the largest entry positive: the sign of such a matrix says nothing."""
+    flat = matrices.reshape(-1, 9)
+    largest = np.take_along_axis(flat, np.argmax(np.abs(flat), axis=1)[:, None], axis=1)
+    return np.asarray((flat * np.sign(largest) / np.linalg.norm(flat, axis=1)[:, None]).reshape(-1, 3, 3))
 
 
 def sampson(matrix: F64, ref: F64, mov: F64, ref_scale: F64, mov_scale: F64) -> F64:
@@ -180,7 +185,7 @@ def _estimate(
     def suspect(transform: Transform, inliers: NDArray[np.bool_]) -> str | None:
         on = np.ascontiguousarray(np.stack([data[0], data[1], data[2], data[3]])[:, inliers])
         pixel = float(np.sqrt(np.median(data[4])))
-        plane = consensus(homography_estimator(), on, _PLANE * limit * pixel, rng=0)
+        plane = consensus(homography_estimator(), on, _PLANE * limit * pixel, rng=0, rivals=False)
         if plane is None:
             return f"all points that agree lie in one line, which leaves the {model} open"
         everything = np.ascontiguousarray(data[:4])

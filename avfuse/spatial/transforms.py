@@ -22,7 +22,9 @@ from avfuse.spatial.agreement import (
     crowded,
     estimate,
     frame_of,
+    in_line,
     in_one,
+    kind_of,
     limit_of,
     pairs_of,
     too_few,
@@ -68,8 +70,10 @@ def estimate_homography(
         return np.asarray(entries[:, :8] / entries[:, 8:])
 
     data = np.ascontiguousarray(np.concatenate([(ref - to) * scale, (mov - of) * unit], axis=1).T)
-    problem = _problem(called, "homography", homography, data, limit * scale, limit, ref, mov, Homography, matrices, local)
-    return estimate(problem, scores=scores, rng=rng)
+    problem = _problem(
+        called, "homography", homography, data, limit * scale, limit, ref, mov, Homography, matrices, local
+    )
+    return estimate(problem, scores=scores, rng=rng, suspect=_line(problem, confirm=2))
 
 
 def estimate_affine(
@@ -182,7 +186,22 @@ def _estimate_similar(
 
     data = np.ascontiguousarray(np.concatenate([(ref - to) * scale, (mov - of) * unit], axis=1).T)
     problem = _problem(called, model, estimator, data, 1.0, limit, ref, mov, made, matrices, local)
-    return estimate(problem, scores=scores, rng=rng)
+    return estimate(problem, scores=scores, rng=rng, suspect=_line(problem, confirm=1))
+
+
+def _line(problem: Problem, confirm: int) -> Callable[[Transform, NDArray[np.bool_]], str | None] | None:
+    """What is asked of transforms that points in one line leave open."""
+    ref, mov = problem.points
+    if ref.shape[1] == 2 and problem.estimator.free < 6:
+        return None
+
+    def suspect(_transform: Transform, inliers: NDArray[np.bool_]) -> str | None:
+        closer = problem.limit * view_size(mov[inliers]) / max(view_size(ref[inliers]), 1e-300)
+        if not in_line(mov, inliers, closer, problem.estimator, problem.share, confirm):
+            return None
+        return f"the points that agree lie in one line, which leaves the {problem.model} open: use more of the scene"
+
+    return suspect
 
 
 def _rotations(matrices: F64, unit: bool) -> F64:
@@ -220,7 +239,7 @@ def _problem(
 
         def say(those: F64) -> F64:
             seen = places @ those[:, :-1, :-1].transpose(0, 2, 1) + those[:, None, :-1, -1]
-            seen /= (places @ those[:, -1, :-1, None] + those[:, -1:, -1:])
+            seen /= places @ those[:, -1, :-1, None] + those[:, -1:, -1:]
             return seen.reshape(len(those), -1)
 
         return say, _OPEN * view_size(ref[inliers])
@@ -231,9 +250,7 @@ def _problem(
     )  # fmt: skip
 
 
-def _flat(
-    ref: F64, mov: F64, limit: float, dimension: int, model: str, instead: str
-) -> TransformEstimate | None:
+def _flat(ref: F64, mov: F64, limit: float, dimension: int, model: str, instead: str) -> TransformEstimate | None:
     """The refusal of points that all lie on one another, or in one line."""
     # The moving points have no threshold of their own: one as large as the reference's, by their sizes.
     own = limit * view_size(mov) / max(view_size(ref), 1e-300)
@@ -244,7 +261,7 @@ def _flat(
     return TransformEstimate(
         "degenerate",
         message=f"all points lie within {limit:g} {where}, which leaves a {model} open: use {instead}",
-        diagnostics={"kind": model.replace(" ", "_")},
+        diagnostics={"kind": kind_of(model)},
     )
 
 
