@@ -61,7 +61,10 @@ class Estimator:
     @cached_property
     def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
         """`search`, `refined` and `scattered` for this estimator."""
-        return kernels.compiled(self.solve, self.residuals, self.normal, self.tangent, self.retract, self.upgrade)
+        parts = kernels.compiled(
+            self.solve, self.residuals, self.normal, self.tangent, self.retract, self.upgrade
+        )  # fmt: skip
+        return parts[0], parts[1], parts[2]
 
     @property
     def sizes(self) -> NDArray[np.int64]:

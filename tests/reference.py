@@ -481,6 +481,7 @@ def position_slopes(rows, image, positions, polynomials):
         found[i] = change * np.array([[1 - v, v] @ corners @ [-1, 1], [-1, 1] @ corners @ [1 - u, u]])
     return found
 # --- avfuse._kernels.robust and its estimators -------------------------------------------------------------------------
+# --- avfuse._kernels.robust and its estimators ------------------------------------------------------------------------
 
 
 def xorshift(state):

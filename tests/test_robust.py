@@ -102,7 +102,7 @@ def test_the_search_is_as_good_as_the_truth():
 
 
 def test_another_plane_is_a_rival_and_a_smaller_one_is_none():
-    one, data, threshold = scene(1, outliers=0.0, count=200)
+    _, data, threshold = scene(1, outliers=0.0, count=200)
     _, other, _ = scene(2, outliers=0.0, count=190)
     both = np.ascontiguousarray(np.concatenate([data, other], axis=1))
     assert consensus(homography_estimator(), both, threshold).rival is not None

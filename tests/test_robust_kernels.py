@@ -96,7 +96,7 @@ def _views(seed, n=9):
     """Two cameras that see points without noise: data of epipolar estimators, essential matrix, points, pose."""
     rng = np.random.default_rng(seed)
     turn, shift = Rotation.from_rotvec(rng.normal(0, 0.2, 3)).as_matrix(), rng.normal(0, 1, 3)
-    points = rng.uniform(-2, 2, (n, 3)) + [0, 0, 7]
+    points = rng.uniform((-2, -2, 5), (2, 2, 9), (n, 3))
     there = points @ turn.T + shift
     data = np.vstack([there[:, :2].T / there[:, 2], points[:, :2].T / points[:, 2], np.ones((2, n))])
     matrix = _cross(shift) @ turn

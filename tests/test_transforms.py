@@ -52,10 +52,7 @@ def errors(kind: str, found: TransformEstimate, made: Correspondences) -> np.nda
     turn = b[:d, :d] @ np.linalg.inv(a[:d, :d])
     growth = np.linalg.det(turn) ** (1 / d)
     turn = turn / growth
-    if d == 2:
-        angles = [np.arctan2(turn[1, 0], turn[0, 0])]
-    else:
-        angles = Rotation.from_matrix(turn).as_rotvec()
+    angles = [np.arctan2(turn[1, 0], turn[0, 0])] if d == 2 else Rotation.from_matrix(turn).as_rotvec()
     parts = [*angles, *(b - a)[:d, d]]
     return np.array([*parts, np.log(growth)] if kind.startswith("similarity") else parts)
 

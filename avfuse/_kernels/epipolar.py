@@ -251,7 +251,7 @@ def _plane_of(data, chosen, count, h):
 
 @njit(UPGRADE, cache=True, nogil=True, error_model="numpy")
 def fundamental_upgrade(data, sample, model, threshold2, state, out):
-    """Where five or more of the sample lie on a plane, the plane and two points off it (Chum, Werner and Matas 2005)."""
+    """Where five or more of a sample lie on a plane, that plane and two points off it (Chum, Werner, Matas 2005)."""
     n = data.shape[1]
     h = np.empty((3, 3))
     found = False

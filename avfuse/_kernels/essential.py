@@ -94,29 +94,29 @@ def essential_solve(data, sample, models):
     if _eliminated(m, reduced) == 0:
         return 0
     # Three equations in x, y, 1 whose coefficients are polynomials of z.
-    b = np.zeros((3, 3, 5))
+    equations = np.zeros((3, 3, 5))
     for r in range(3):
         upper, lower = reduced[4 + 2 * r], reduced[5 + 2 * r]
         for c in range(3):
             degree = 2 if c < 2 else 3
             for k in range(degree + 1):
-                b[r, c, degree - k] += upper[3 * c + k]
-                b[r, c, degree - k + 1] -= lower[3 * c + k]
+                equations[r, c, degree - k] += upper[3 * c + k]
+                equations[r, c, degree - k + 1] -= lower[3 * c + k]
     determinant, roots = np.zeros(13), np.empty(14)
     two = np.zeros(9)
     for c in range(3):
         p, q = (c + 1) % 3, (c + 2) % 3
         two[:] = 0.0
-        _add_product(b[1, p], b[2, q], 1.0, two)
-        _add_product(b[1, q], b[2, p], -1.0, two)
-        _add_product(b[0, c], two, 1.0, determinant)
+        _add_product(equations[1, p], equations[2, q], 1.0, two)
+        _add_product(equations[1, q], equations[2, p], -1.0, two)
+        _add_product(equations[0, c], two, 1.0, determinant)
     count = 0
     at = np.empty((3, 3))
     for k in range(real_roots(determinant[:11].copy(), roots)):
         z = roots[k]
         for r in range(3):
             for c in range(3):
-                at[r, c] = value(b[r, c], 4, z)
+                at[r, c] = value(equations[r, c], 4, z)
         x, y, weight = 0.0, 0.0, 0.0
         for r in range(3):
             p, q = r, (r + 1) % 3

@@ -15,7 +15,7 @@ _SUMS = {"reassoc", "contract"}
 
 @njit(SOLVE, cache=True, nogil=True, error_model="numpy")
 def homography_solve(data, sample, models):
-    """Through four points: basis to basis (Hartley and Zisserman, section 4.7.2 on the orientation of the triangles)."""
+    """Through four points, basis to basis, where their triangles keep their sense (Hartley and Zisserman, 4.7.2)."""
     a, b = np.empty((3, 3)), np.empty((3, 3))
     for side in range(2):
         u, v = data[2 * side], data[2 * side + 1]

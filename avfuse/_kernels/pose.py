@@ -53,7 +53,7 @@ def _polished(cosines, distances2, x):
             return False
         for r in range(3):
             x[r] += step[r]
-    return off < 1e-6 * size and min(x[0], min(x[1], x[2])) > 0.0
+    return off < 1e-6 * size and min(x[0], x[1], x[2]) > 0.0
 
 
 @njit(int64(MODEL, MODEL, DATA), cache=True, nogil=True, error_model="numpy")
@@ -72,7 +72,7 @@ def depths(cosines, distances2, found):
         forms[k, p, q] = forms[k, q, p] = -cosines[k]
         if distances2[k] > distances2[largest]:
             largest = k
-    if not min(distances2[0], min(distances2[1], distances2[2])) > 1e-12 * distances2[largest]:
+    if not min(distances2[0], distances2[1], distances2[2]) > 1e-12 * distances2[largest]:
         return 0
     for r in range(3):
         for c in range(3):
@@ -122,7 +122,7 @@ def depths(cosines, distances2, found):
                     for r in range(3):
                         x[r] = -x[r]
                 size = _form(forms[largest], x, x)
-                if not (min(x[0], min(x[1], x[2])) > 0.0 and size > 0.0):
+                if not (min(x[0], x[1], x[2]) > 0.0 and size > 0.0):
                     continue
                 for r in range(3):
                     x[r] *= np.sqrt(distances2[largest] / size)

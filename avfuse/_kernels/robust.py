@@ -268,9 +268,10 @@ def search(
     """The model with the least summed loss that samples lead to.
 
     data: `(rows, n)`, a column for each correspondence, in random order. order: none, or the columns from the most
-    trusted to the least, which are then drawn as PROSAC does (Chum and Matas 2005). sizes: correspondences in a sample, free parameters, most models
-    of a sample. bound: a loss that the model must stay under. most: samples at most; fewer where a better model is
-    there but for a probability of `missed`. state: of the random numbers. best: the model, zeros where there is none.
+    trusted to the least, which are then drawn as PROSAC does (Chum and Matas 2005). sizes: correspondences in a sample,
+    free parameters, most models of a sample. bound: a loss that the model must stay under. most: samples at most; fewer
+    where a better model is there but for a probability of `missed`. state: of the random numbers. best: the model,
+    zeros where there is none.
     Returns its loss, the samples drawn, and how often a sample was better than all before.
     """
     count, free, models = sizes[0], sizes[1], sizes[2]
@@ -284,7 +285,7 @@ def search(
     needed = float(most)
     improved = 0
     # PROSAC: the sample is drawn from the first `pool`, which grows as fast as plain draws would have covered it.
-    pool, grown, until = (count, 1.0, 1.0) if ordered else (n, 1.0, 1.0)
+    pool, until = (count, 1.0) if ordered else (n, 1.0)
     average = float(most)
     for k in range(count):
         average *= (count - k) / (n - k)
@@ -393,7 +394,7 @@ def scattered(normal, model, data, moves, squared, square, dimensions, inverse, 
 
 
 def compiled(solve, residuals, normal, tangent, retract, upgrade):
-    """`search`, `refined` and `scattered` of one estimator, its functions in place. Pointers are not cached; this takes a moment."""
+    """`search`, `refined` and `scattered` of one estimator. Pointers are not cached: this takes a moment."""
 
     @njit(SEARCH.return_type(*SEARCH.args[6:]), nogil=True)
     def search_for(data, sizes, threshold2, losses, weights, order, bound, most, missed, state, best):

@@ -1,7 +1,7 @@
 """Estimators, for the loop of `robust`, of affine maps, similarities and rigid maps of the plane and of space.
 
-data: `(2 d, n)`, rows of the reference, then of the moving; rigid maps in units of the threshold. model: `(d (d + 1),)`,
-the rows [A | t] of a matrix. Which of them is meant is told by how many parameters are free.
+data: `(2 d, n)`, rows of the reference, then of the moving; rigid maps in units of the threshold.
+model: `(d (d + 1),)`, the rows [A | t] of a matrix. Which of them is meant is told by how many parameters are free.
 """
 
 from __future__ import annotations

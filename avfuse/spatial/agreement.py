@@ -28,10 +28,10 @@ class Problem:
 
     called, model: the function and its transform, for messages. data, threshold: as the estimator takes them.
     limit: the threshold in the units of `errors`. share: probability that an unrelated correspondence lies within it.
-    matrices: those of models `(b, entries)`, `(b, D, D)`. transform: from one of them. errors: `(n, d)` signed distances
-    of a transform. local: the coordinates `(b, q)`, about a matrix, that a covariance is stated in. probes: what
-    matrices say of some places, `(b, m)`, and how unsure that may be, given the inliers. points: reference and moving,
-    for counts of different ones.
+    matrices: those of models `(b, entries)`, `(b, D, D)`. transform: from one of them. errors: `(n, d)` signed
+    distances of a transform. local: the coordinates `(b, q)`, about a matrix, that a covariance is stated in. probes:
+    what matrices say of some places, `(b, m)`, and how unsure that may be, given the inliers. points: reference and
+    moving, for counts of different ones.
     """
 
     called: str
@@ -73,8 +73,8 @@ def estimate(
     if found is None:
         return TransformEstimate(
             "degenerate",
-            message=f"no {problem.estimator.sample} of the {n} correspondences determine a {problem.model}: they lie on "
-            "one another or in one line",
+            message=f"no {problem.estimator.sample} of the {n} correspondences determine a {problem.model}: they lie "
+            "on one another or in one line",
             diagnostics=kind,
         )
     try:
@@ -83,8 +83,8 @@ def estimate(
         # Chance likes a map onto a point or a line best of all.
         return TransformEstimate(
             "no_match",
-            message=f"the {problem.model} that most of the {n} correspondences agree with maps all to one point or line: "
-            "better matches, or a threshold that fits their errors, may help",
+            message=f"the {problem.model} that most of the {n} correspondences agree with maps all to one point or "
+            "line: better matches, or a threshold that fits their errors, may help",
             diagnostics=kind,
         )
     errors = problem.errors(transform)
@@ -223,7 +223,7 @@ def too_few(n: int, estimator: Estimator, model: str) -> TransformEstimate | Non
 
 def kind_of(model: str) -> str:
     """A transform's kind, from what messages call it."""
-    return "rigid" if model == "pose" else model.split()[0]
+    return "rigid" if model == "pose" else model.split(maxsplit=1)[0]
 
 
 def in_line(

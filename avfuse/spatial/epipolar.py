@@ -16,7 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from avfuse.errors import StreamError
 from avfuse.robust import Estimator, Rng, consensus, log_chance
-from avfuse.spatial.agreement import Problem, different, estimate, frame_of, in_one, limit_of, pairs_of, too_few
+from avfuse.spatial.agreement import (
+    Problem,
+    different,
+    estimate,
+    frame_of,
+    in_one,
+    kind_of,
+    limit_of,
+    pairs_of,
+    too_few,
+)
 from avfuse.spatial.transforms import homography_estimator, kept
 from avfuse.transform import Camera, Essential, Fundamental, Rigid, Transform
 from avfuse.transform_estimate import TransformEstimate
@@ -168,7 +178,7 @@ def _estimate(
     scores: ArrayLike | None,
     rng: Rng,
 ) -> TransformEstimate:
-    ref, mov = points
+    ref = points[0]
     sides = [np.maximum(np.ptp(p, axis=0), 2 * limit) for p in points]
     # A band about a line through the picture; Sampson's distance shares an error between both pictures.
     shares = [2 * np.sqrt(2) * limit * float(np.hypot(*side) / np.prod(side)) for side in sides]
@@ -179,7 +189,6 @@ def _estimate(
         return np.asarray(entries * np.sign(entries @ about.ravel())[:, None])
 
     def probes(_inliers: NDArray[np.bool_]) -> tuple[Callable[[F64], F64], float]:
-        # The epipoles, as directions in the frame that all is solved in, are what is told least.
         return (lambda those: those.reshape(-1, 9)), _OPEN
 
     def suspect(transform: Transform, inliers: NDArray[np.bool_]) -> str | None:
@@ -213,7 +222,7 @@ def _flat(ref: F64, mov: F64, limit: float, model: str) -> TransformEstimate | N
     return TransformEstimate(
         "degenerate",
         message=f"all points lie within {limit:g} of one line, which leaves a {model} open: use more of the scene",
-        diagnostics={"kind": model.split()[0]},
+        diagnostics={"kind": kind_of(model)},
     )
 
 
