@@ -98,8 +98,7 @@ for i in range(sum(name.startswith("kind_") for name in given.files)):
         if found is not None:
             found = np.asarray(found, float)
             # Five points may have several matrices, one below the other.
-            made[: len(found[:3])] = found[:3]
-            made[len(found) :] = [[0, 0, 1]] * (3 - len(found[:3]))
+            made = found[:3] if len(found) > 2 else np.vstack([found, [0, 0, 1]])
         answers[f"{name}_{i}"] = made
         seconds.setdefault(name, {})[i] = least
 np.savez(sys.argv[2], **answers, **{f"{name}_{i}_seconds": s for name, of in seconds.items() for i, s in of.items()})
