@@ -544,6 +544,10 @@ def locate(
         Path | None,
         typer.Option(metavar="CAMERA", help="JSON of the camera, its pose T_camera_array: pixels of the sources, too."),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Film of that camera, on the recording's clock; else the recording's own."),
+    ] = None,
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write .mp4 or .mkv: sound on the picture, or on a map.")
     ] = None,
@@ -554,15 +558,24 @@ def locate(
     distance: Annotated[
         tuple[float, float], typer.Option(metavar="NEAR FAR", help="Metres of the sources: parallax to the camera.")
     ] = (0.5, 10.0),
+    facing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="X Y Z", help="Side of a flat array on which the sources are; the camera's, or up."),
+    ] = None,
 ) -> int:
     """Tell where the sound comes from, as an array of microphones hears it."""
     from avfuse.locating import check_video, locate_recording, print_located
 
     if video is not None:
         check_video(video)
-        check_spares(video, [recording, array, camera])
+        check_spares(video, [recording, array, camera, picture])
         check_writable(video)
-    found = locate_recording(recording, array, camera=camera, most=most, temperature=temperature, distance=distance)
+    if picture is not None and camera is None:
+        raise StreamError("--picture: needs --camera, which says how the array stands to it")
+    found = locate_recording(
+        recording, array, camera=camera, film=picture, most=most, temperature=temperature, distance=distance,
+        facing=facing,
+    )  # fmt: skip
     if video is not None and found.write_video(video):
         say(f"wrote {video}")
     with printing():

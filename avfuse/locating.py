@@ -15,12 +15,13 @@ from avfuse.spatial.array_files import read_array, read_camera
 from avfuse.spatial.overlay import SoundPixel, sound_pixels
 from avfuse.spatial.sound import SoundSources, listen, locate_sound
 from avfuse.spatial.sound_tracks import track_sounds
-from avfuse.spatial.steering import F64, checked_geometry, sound_speed
-from avfuse.stream import Recording, Stream
+from avfuse.spatial.steering import F64, Geometry, checked_geometry, sound_speed
+from avfuse.stream import Stream
 from avfuse.transform import Camera
 
 _BLOCK = 10.0  # seconds decoded at a time
 _MOST = 600.0  # seconds of sound that are looked at: the first
+_ACROSS = 0.3  # cosine between the camera's axis and the normal of a plane array that makes it look at one side
 _VIDEOS = (".mp4", ".mkv", ".mov")
 
 
@@ -31,13 +32,14 @@ class Located:
     source: str
     sources: SoundSources
     pixels: tuple[SoundPixel, ...]
-    recording: Recording
+    picture: Stream | None
     sound: Stream
     samples: F64
     microphones: F64
     speed: float
     camera: Camera | None
     distance: tuple[float, float]
+    facing: tuple[float, float, float]
 
     def write_video(self, path: Path) -> bool:
         """Whether there was something to show."""
@@ -48,12 +50,12 @@ class Located:
         assert self.sound.rate is not None
         geometry = checked_geometry(self.microphones, len(self.samples), self.speed)
         heard = listen(self.samples, geometry, self.sound.rate)
-        tracks = track_sounds(self.samples, rate=self.sound.rate, microphones=self.microphones, speed=self.speed)
-        pictures = self.recording.of_kind("picture") if self.camera is not None else ()
-        picture = pictures[0] if pictures else None
+        tracks = track_sounds(
+            self.samples, rate=self.sound.rate, microphones=self.microphones, speed=self.speed, facing=self.facing
+        )
         write_sound_video(
-            path, heard, tracks, camera=None if picture is None else self.camera, picture=picture, sound=self.sound,
-            distance=self.distance,
+            path, heard, tracks, camera=None if self.picture is None else self.camera, picture=self.picture,
+            sound=self.sound, distance=self.distance,
         )  # fmt: skip
         return True
 
@@ -78,11 +80,17 @@ def locate_recording(
     array: str | os.PathLike[str],
     *,
     camera: str | os.PathLike[str] | None = None,
+    film: str | os.PathLike[str] | None = None,
     most: int = 4,
     temperature: float = 20.0,
     distance: tuple[float, float] = (0.5, 10.0),
+    facing: tuple[float, float, float] | None = None,
 ) -> Located:
-    """Where the sound of a recording comes from. Raises ReadError for files that are none or do not fit each other."""
+    """Where the sound of a recording comes from.
+
+    camera: JSON of the camera. film: file of its picture, on the recording's clock; the recording's own where None.
+    Raises ReadError for files that are none or do not fit each other.
+    """
     from avfuse.spatial.sound_video import of_size
 
     name = os.fspath(path)
@@ -96,19 +104,32 @@ def locate_recording(
     speed = sound_speed(temperature)
     assert sound.rate is not None
     try:
-        checked_geometry(microphones, len(values), speed)
+        geometry = checked_geometry(microphones, len(values), speed)
     except StreamError as error:
         raise ReadError(f"{os.fspath(array)}: {error}") from error
     seen_by = None if camera is None else read_camera(camera)
-    pictures = recording.of_kind("picture")
+    pictures = (recording if film is None else read(film)).of_kind("picture")
+    if film is not None and not pictures:
+        raise ReadError(f"{os.fspath(film)}: holds no picture; expected the film of the camera")
     if seen_by is not None and pictures:
         try:
             seen_by = of_size(seen_by, int(pictures[0].facts["width"]), int(pictures[0].facts["height"]))
         except StreamError as error:
             raise ReadError(f"{camera}: {error}") from error
-    found = locate_sound(values, rate=sound.rate, microphones=microphones, most=most, speed=speed)
+    side = _side(geometry, seen_by) if facing is None else facing
+    found = locate_sound(values, rate=sound.rate, microphones=microphones, most=most, speed=speed, facing=side)
     pixels = () if seen_by is None else tuple(sound_pixels(list(found), seen_by, distance=distance))
-    return Located(name, found, pixels, recording, sound, values, microphones, speed, seen_by, distance)
+    picture = pictures[0] if pictures and seen_by is not None else None
+    return Located(name, found, pixels, picture, sound, values, microphones, speed, seen_by, distance, side)
+
+
+def _side(geometry: Geometry, camera: Camera | None) -> tuple[float, float, float]:
+    """Of an array in one plane: that on which the camera looks, unless it looks along the plane."""
+    if camera is not None:
+        axis = camera.pose.rotation[2]
+        if abs(float(axis @ geometry.axes[2])) > _ACROSS:
+            return float(axis[0]), float(axis[1]), float(axis[2])
+    return 0.0, 0.0, 1.0
 
 
 def _samples(sound: Stream) -> F64:

@@ -47,9 +47,8 @@ def samples_of(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def respeaker(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     folder = shared / "geometry" / "respeaker"
-    return (
-        samples_of(folder / "one_source_a180_e20_50cm.wav"), samples_of(folder / "two_sources_a180_e20_a225_e35_50cm.wav")
-    )  # fmt: skip
+    names = ("one_source_a180_e20_50cm.wav", "two_sources_a180_e20_a225_e35_50cm.wav")
+    return samples_of(folder / names[0]), samples_of(folder / names[1])
 
 
 def test_the_real_array_hears_one_source_where_it_stood(respeaker):
@@ -373,7 +372,8 @@ def test_files_of_arrays_say_the_same_in_every_form(files):
     ("text", "word"),
     [
         ("", "no positions"), ("x,y,z", "no positions"), ("1,2,3\n1,b,3", "row 2"), ("1\n2", "rows of 1"),
-        ("1,2,3\n1,2", "rows of 2, 3"), ("[1, 2", "no JSON"), ('{"a": 1}', "no list"), ("1,2,nan", "not finite"), ("[]", "no pos"),
+        ("1,2,3\n1,2", "rows of 2, 3"), ("[1, 2", "no JSON"), ('{"a": 1}', "no list"), ("1,2,nan", "not finite"),
+        ("[]", "no pos"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_arrays_are_refused(tmp_path, text, word):

@@ -19,7 +19,7 @@ from avfuse.errors import StreamError
 from avfuse.spatial.sound import SoundSource
 from avfuse.spatial.steering import F64, angles_of, direction_of
 from avfuse.transform import Camera, Rigid
-from avfuse.transform_estimate import TransformEstimate
+from avfuse.transform_estimate import TransformEstimate, TransformStatus
 
 NEAR_AND_FAR = (0.5, 10.0)  # metres of a source of which nothing is known
 _CHOSEN = 5.9915  # 95 % of two dimensions, chi squared
@@ -68,8 +68,8 @@ def sound_pixels(
     """Where sources are seen, each with its ellipse.
 
     camera: takes points of the array's frame to pixels, by its own pose or, in its place, by `array`: T_camera_array,
-    or its estimate, whose covariance then counts. distance: metres of the sources from the array, or the nearest and the
-    farthest they may be; None takes that of the source where the array could tell, else 0.5 to 10 m.
+    or its estimate, whose covariance then counts. distance: metres of the sources from the array, or the nearest and
+    the farthest they may be; None takes that of the source where the array could tell, else 0.5 to 10 m.
     Raises StreamError for distances that are none, WeakAlignmentError where the estimate is a refusal.
     """
     given = [sources] if isinstance(sources, SoundSource) else list(sources)
@@ -185,7 +185,7 @@ def calibrate_array(
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    status: str
+    status: TransformStatus
     message: str | None
     rotation: F64
     cov: F64
@@ -286,7 +286,8 @@ def _rotation(
         scattered = inverse_slopes @ (runs.T @ runs) @ inverse_slopes * (len(runs) / (len(runs) - 4))
         stated = np.maximum(1.0, np.trace(scattered[:3, :3]) / np.trace(stated[:3, :3])) * stated
     values = np.linalg.eigvalsh(np.cov(towards[inliers].T)) if inliers.sum() > 2 else np.zeros(3)
-    status, message = "aligned", None
+    status: TransformStatus = "aligned"
+    message = None
     if inliers.sum() < max(3, 0.4 * usable.sum()) or scale > 6:
         status = "no_match"
         message = "most pairs fit no rotation: is it the same source, on one clock, and is the lens right?"
@@ -322,13 +323,19 @@ def _from_two(towards: F64, rays: F64, shift: F64, bend: F64) -> F64:
     aims = rays
     turn = np.eye(3)
     for _ in range(2):
-        turn = Rotation.align_vectors(aims, towards)[0].as_matrix()
+        turn = _kabsch(aims, towards)
         # R u = ray * length - t / d, with the length that keeps |R u| = 1.
         b = shift * bend[:, None]
         along = np.sum(rays * b, axis=1)
         length = along + np.sqrt(np.maximum(along**2 + 1 - np.sum(b**2, axis=1), 1e-9))
         aims = rays * length[:, None] - b
     return np.asarray(turn)
+
+
+def _kabsch(aims: F64, towards: F64) -> F64:
+    """Rotation that takes vectors to aims, least squares."""
+    u, _, vt = np.linalg.svd(aims.T @ towards)
+    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
 
 
 def _along(turn: F64, towards: F64, shift: F64, bend: F64) -> F64:
@@ -366,7 +373,7 @@ def _best_side(answers: list[_Answer], shift: F64, shift_std: float, usable: np.
     poses = [Rigid.from_parts(one.rotation, shift) for one in ranked]
     told = {"kind": "rigid", "side": answers.index(best), "size": best.size}
     if best.status != "aligned":
-        return TransformEstimate(best.status, message=best.message, residuals=best.residuals, diagnostics=told)  # type: ignore[arg-type]
+        return TransformEstimate(best.status, message=best.message, residuals=best.residuals, diagnostics=told)
     if len(ranked) > 1 and ranked[1].status == "aligned" and ranked[1].size < _ALIKE * best.size:
         return TransformEstimate(
             "ambiguous", message="both sides of the plane array fit; let the source rise and fall, too",
@@ -386,5 +393,5 @@ def _best_side(answers: list[_Answer], shift: F64, shift_std: float, usable: np.
     )
 
 
-def _refused(status: str, message: str) -> TransformEstimate:
-    return TransformEstimate(status, message=message, diagnostics={"kind": "rigid"})  # type: ignore[arg-type]
+def _refused(status: TransformStatus, message: str) -> TransformEstimate:
+    return TransformEstimate(status, message=message, diagnostics={"kind": "rigid"})
