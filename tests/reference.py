@@ -581,9 +581,10 @@ def gradient_moments(own, seen, inside, scale):
                         pulls[:, i, j] += weight * left[c, y, x] * np.array([gx, gy]) * v**i * u**j
     return squares, pulls
 def lag_sums(correlations: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Every pair's correlation at the lag of every direction, added up."""
-    pairs = np.arange(len(table))[:, None]
-    return correlations[pairs, table].astype(np.float64).sum(axis=0).astype(np.float32)
+    """Every pair's correlation at the lag of every direction, in 1/256 of a lag, added up."""
+    lags = np.arange(correlations.shape[1])
+    each = [np.interp(at / 256, lags, row) for at, row in zip(table, correlations, strict=True)]
+    return np.sum(each, axis=0).astype(np.float32) if each else np.zeros(table.shape[1], np.float32)
 
 
 def fits_of_directions(whitened: np.ndarray, steering: np.ndarray) -> np.ndarray:

@@ -249,7 +249,7 @@ def test_camera_and_picture_belong_together(tmp_path):
 def test_the_command_says_pixels_and_draws_on_the_picture(tmp_path, capsys):
     import soundfile
 
-    _, camera, mics, picture, samples, pixels = film(tmp_path)
+    _, _, _, picture, samples, pixels = film(tmp_path)
     write_media(tmp_path / "film.mp4", Recording("film", (picture,)))
     soundfile.write(tmp_path / "plate.wav", samples.T, 16000)
     arguments = ["locate", str(tmp_path / "plate.wav"), "--array", str(tmp_path / "plate.json"), "--most", "1"]
@@ -262,7 +262,7 @@ def test_the_command_says_pixels_and_draws_on_the_picture(tmp_path, capsys):
     assert abs(source["pixel"][1] - pixels[:, 1].mean()) < 20
     made = read(tmp_path / "out.mp4").of_kind("picture")[0]
     assert (made.facts["width"], made.facts["height"]) == (320, 180)
-    assert run(arguments[:4] + ["--picture", str(tmp_path / "film.mp4")]) == 2
+    assert run([*arguments[:4], "--picture", str(tmp_path / "film.mp4")]) == 2
     other = json.loads((tmp_path / "camera.json").read_text()) | {"size": [640, 360]}
     (tmp_path / "other.json").write_text(json.dumps(other))
     arguments[arguments.index(str(tmp_path / "camera.json"))] = str(tmp_path / "other.json")

@@ -10,15 +10,17 @@ from numba import njit
 def lag_sums(correlations, table):
     """Sum over pairs of microphones of each one's correlation at the lag that a direction asks of it.
 
-    correlations: `(pairs, lags)` float32. table: `(pairs, directions)` int32 indices of lags.
-    Returns `(directions,)` float32.
+    correlations: `(pairs, lags)` float32. table: `(pairs, directions)` int32 indices of lags in 1/256, all below the
+    last one: a straight line between two lags costs less than lags that are closer. Returns `(directions,)` float32.
     """
     pairs, directions = table.shape
     out = np.zeros(directions, np.float32)
+    part = np.float32(1.0 / 256.0)
     for p in range(pairs):
         row, at = correlations[p], table[p]
         for d in range(directions):
-            out[d] += row[at[d]]
+            k = at[d] >> 8
+            out[d] += row[k] + part * np.float32(at[d] & 255) * (row[k + 1] - row[k])
     return out
 
 

@@ -91,9 +91,9 @@ def simulate_array(
 
     microphones: `(channels, 3)`; positions: `(sources, 3)` metres from the array's origin, or `(sources, k, 3)` for
     sources that move along k places, evenly spaced in time (free field alone). noise_db: of each microphone,
-    independent and white, against the sound of all sources. origin: of the array in the room; its middle where None. sounds:
-    makers     such as `avfuse.simulation.sounds.speech`, one a source. speed: of sound in free field, m/s. levels_db: of the
-    sources at the array.
+    independent and white, against the sound of all sources. origin: of the array in the room; its middle where None.
+    sounds: makers such as `avfuse.simulation.sounds.speech`, one a source. speed: of sound in free field, m/s.
+    levels_db: of the sources at the array.
     Raises StreamError for shapes that do not fit and for sources that move in a room.
     """
     mics, where = np.asarray(microphones, np.float64), np.asarray(positions, np.float64)

@@ -27,7 +27,8 @@ C64 = NDArray[np.complex64]
 
 FRAME = 0.032  # seconds: long against the delays of an array, short against syllables
 BAND = (100.0, 8000.0)  # Hz
-_FINE = 256e3  # lags a second of the table: half a step is 2 us
+_FINE = 256e3  # lags a second: sixteen to a sample at 16 kHz
+_PARTS = 256  # into which the table divides a lag
 _SMALLEST = 1e-3  # metres between the first and the last microphone of an array
 _BENT = 8e-6  # seconds off a plane wave that matter
 _FLAT = 0.03  # extent off a plane (or line) against that along it: less tells nothing
@@ -244,20 +245,21 @@ class Steering:
 
     @cached_property
     def reach(self) -> int:
-        return int(np.ceil(self.geometry.aperture / self.geometry.speed * self.rate * self.fine)) + 1
+        return int(np.ceil(self.geometry.aperture / self.geometry.speed * self.rate * self.fine)) + 2
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
-        """`(pairs, directions)` indices of lags."""
-        per_second = self.rate * self.fine
+        """`(pairs, directions)` indices of lags, in 1/256."""
+        per_second = self.rate * self.fine * _PARTS
         plane = (-per_second / self.geometry.speed) * (self.geometry.baselines @ self.directions.T)
         lags = np.rint(plane).astype(np.int32)
         if self.bends != (0.0,):
             i, j = self.geometry.pairs.T
             late = per_second * self.geometry.lateness(self.directions).T
             bent = [np.rint(plane + bend * (late[i] - late[j])) for bend in self.bends]
-            lags = np.clip(np.concatenate(bent, axis=1), -self.reach, self.reach).astype(np.int32)
-        return np.asarray(lags + np.int32(self.reach))
+            most = _PARTS * (self.reach - 1)
+            lags = np.clip(np.concatenate(bent, axis=1), -most, most).astype(np.int32)
+        return np.asarray(lags + np.int32(_PARTS * self.reach))
 
     def correlations(self, cross: C64, spectra: Spectra) -> F32:
         """`(pairs, 2 reach + 1)`: correlations at the lags of the table."""

@@ -100,8 +100,8 @@ def _speed(options: Options, goals: Goals) -> Table:
     ]
     return Table(
         "Steered power: 8 microphones, 16,200 directions, 1 s at 16 kHz", ("", "time [ms]", "error [degrees]"), rows,
-        f"avfuse: from samples to power, frames and correlations with it; its table of lags took {1e3 * table_seconds:.0f}"
-        f" ms, once. pyroomacoustics: `locate_sources` alone. Ratio {ratio:.0f}.",
+        "avfuse: from samples to power, frames and correlations with it; its table of lags took "
+        f"{1e3 * table_seconds:.0f} ms, once. pyroomacoustics: `locate_sources` alone. Ratio {ratio:.0f}.",
     )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _real(goals: Goals) -> Table:
         samples = _samples(folder / name)
         found = locate_sound(samples, rate=_RATE, microphones=square)
         for k, (azimuth, elevation) in enumerate(truth):
-            source = min(found, key=lambda s: _apart(s.direction, direction_of(*np.radians([azimuth, elevation]))))  # noqa: B023
+            source = min(found, key=lambda s: _apart(s.direction, direction_of(*np.radians([azimuth, elevation]))))
             off = _apart(source.direction, direction_of(*np.radians([azimuth, elevation])))
             across = float(np.degrees(np.angle(np.exp(1j * (source.azimuth - np.radians(azimuth))))))
             up = float(np.degrees(source.elevation)) - elevation
@@ -152,8 +152,8 @@ def _real(goals: Goals) -> Table:
     return Table(
         "Real arrays", ("recording", "stated", "azimuth", "elevation", "confidence"), rows,
         "ReSpeaker: errors in degrees. From 180 degrees two of its microphones hear the same, so 8 of the 16 orders "
-        "leave the recording of one source as one of the square turned; the second source tells all of them. AMI: where "
-        "it says the talker sat, its geometry taken for the 10 cm circle that fits it.",
+        "leave the recording of one source as one of the square turned; the second source tells all of them. AMI: "
+        "where it says the talker sat, its geometry taken for the 10 cm circle that fits it.",
     )  # fmt: skip
 
 
@@ -191,8 +191,10 @@ def _rooms(options: Options, goals: Goals) -> Table:
                 sure += found[0].confidence >= 0.95
                 wrong += found[0].confidence >= 0.95 and size > 25
             all_inside += inside
-            rows.append((name, place_name, f"{np.median(errors):.1f}", f"{np.percentile(errors, 90):.1f}",
-                         percent(float(np.mean(inside))), f"{refused} of {count}", f"{np.median(taken):.2f}"))  # fmt: skip
+            rows.append((
+                name, place_name, f"{np.median(errors):.1f}", f"{np.percentile(errors, 90):.1f}",
+                percent(float(np.mean(inside))), f"{refused} of {count}", f"{np.median(taken):.2f}",
+            ))  # fmt: skip
     share = float(np.mean(all_inside))
     goals.add("stated 95 % ellipses hold the truth in 90 to 99 %", percent(share), 0.90 <= share <= 0.99)
     goals.add("stated at >= 0.95 and beyond five standard deviations", f"{wrong} of {sure}", wrong <= 0.02 * sure)
@@ -271,7 +273,8 @@ def _pixels(options: Options, goals: Goals) -> Table:
     goals.add("sound to pixel: within twice the stated ellipse in 95 %", percent(twice), twice >= 0.95)
     rows = [(f"{len(off)}", f"{np.median(turned):.1f}", f"{np.median(errors):.0f}", percent(once), percent(twice))]
     return Table(
-        "Sound on the picture", ("arrays", "rotation [deg]", "error [px]", "in the 95 % ellipse", "in twice of it"), rows,
-        "Camera of 1280 x 720 at f = 900 px, 10 cm from the array; calibrated by 40 directions of 2 by 3 degrees, a tenth "
-        "of them wrong, distances unknown; then a talker at 1.2 to 4 m, said to be at 1 to 5.",
+        "Sound on the picture", ("arrays", "rotation [deg]", "error [px]", "in the 95 % ellipse", "in twice of it"),
+        rows,
+        "Camera of 1280 x 720 at f = 900 px, 10 cm from the array; calibrated by 40 directions of 2 by 3 degrees, a "
+        "tenth of them wrong, distances unknown; then a talker at 1.2 to 4 m, said to be at 1 to 5.",
     )  # fmt: skip
