@@ -669,3 +669,80 @@ def pair_weights(points, normals, trust, moved, own, match, squared, limit, usua
         across = (points[k] - y) @ normals[k]
         found.append((1 - d2 / limit) ** 2 * trust[k] * mine / (1 + (across / usual) ** 2 if usual > 0 else 1))
     return np.array(found)
+
+
+# avfuse._kernels.ranging, avfuse._kernels.visibility
+
+
+def cast(origin, directions, corners, sides):
+    """Every ray against every rectangle, the plane's equation solved for three unknowns at once."""
+    which, far, at = np.full(len(directions), -1), np.full(len(directions), np.inf), np.zeros((len(directions), 2))
+    for i, direction in enumerate(directions):
+        for k in range(len(corners)):
+            # origin + t d = corner + u a + v b
+            system = np.stack([sides[k, 0], sides[k, 1], -direction], axis=1)
+            if abs(np.linalg.det(system)) < 1e-12:
+                continue
+            u, v, t = np.linalg.solve(system, origin - corners[k])
+            if 0 < t < far[i] and 0 <= u <= 1 and 0 <= v <= 1:
+                which[i], far[i], at[i] = k, t, (u, v)
+    return which, far, at
+
+
+def pose_slopes(points, project, slopes, step=1e-6):
+    """By differences: project(points, change) are pixels after a change (rotation vector, translation)."""
+    found = np.zeros(6)
+    for d in range(6):
+        change = np.zeros(6)
+        change[d] = step
+        found[d] = np.nansum(slopes * (project(points, change) - project(points, -change))) / (2 * step)
+    return found
+
+
+def _neighbours(i, positions, depths, cell, columns, rows, reach):
+    """The nearest point of each cell about point i, the first one of equal depth."""
+    cells = {}
+    for j, (x, y) in enumerate(positions):
+        if 0 <= x < cell * columns and 0 <= y < cell * rows:
+            key = int(x / cell), int(y / cell)
+            if key not in cells or depths[j] < depths[cells[key]]:
+                cells[key] = j
+    c, r = (int(v / cell) for v in positions[i])
+    return [j for (a, b), j in cells.items() if max(abs(a - c), abs(b - r)) <= reach]
+
+
+def _eighth(dx, dy):
+    angle = np.arctan2(dy, dx) % (2 * np.pi)
+    return int(angle // (np.pi / 4)) % 8
+
+
+def visible(positions, depths, cell, columns, rows, reach, nearer):
+    found = np.zeros(len(positions), bool)
+    for i, (x, y) in enumerate(positions):
+        if not (0 <= x < cell * columns and 0 <= y < cell * rows):
+            continue
+        beside = _neighbours(i, positions, depths, cell, columns, rows, reach)
+        full = {_eighth(*(positions[j] - positions[i])) for j in beside if depths[j] < depths[i] * (1 - nearer)}
+        found[i] = any(not full & {(k + n) % 8 for n in range(3)} for k in range(8))
+    return found
+
+
+def standing_out(positions, depths, cell, columns, rows, reach):
+    found, behind = np.zeros(len(positions)), np.arange(len(positions))
+    for i, (x, y) in enumerate(positions):
+        if not (0 <= x < cell * columns and 0 <= y < cell * rows):
+            continue
+        nearest = {}
+        for j in sorted(_neighbours(i, positions, depths, cell, columns, rows, reach)):
+            away = np.hypot(*(positions[j] - positions[i]))
+            k = _eighth(*(positions[j] - positions[i]))
+            if away > 0 and (k not in nearest or away < nearest[k][0]):
+                nearest[k] = away, j
+        for k in range(4):
+            if k in nearest and k + 4 in nearest:
+                (a, i_a), (b, i_b) = nearest[k], nearest[k + 4]
+                line = np.interp(0, [-a, b], [1 / depths[i_a], 1 / depths[i_b]])
+                if 1 - line * depths[i] > found[i]:
+                    found[i] = 1 - line * depths[i]
+                    behind[i] = i_a if depths[i_a] > depths[i_b] else i_b
+    return found, behind

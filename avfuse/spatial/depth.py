@@ -305,7 +305,7 @@ class _Calibration:
         counts = np.array([float(one.count) for one in self.looks])
 
         def slopes(at: Rigid, without: int | None = None) -> F64:
-            return np.einsum("kcd,k->cd", comparison.slopes(at, without)[1], counts) @ axes
+            return np.asarray(np.einsum("kcd,k->cd", comparison.slopes(at, without)[1], counts) @ axes)
 
         step = _HESSIAN * self.fine
         ends = [moved(pose, sign * step * axis) for axis in axes.T for sign in (1, -1)]

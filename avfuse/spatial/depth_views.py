@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class View:
     def _made(self, kind: str, blur: float, around: float) -> tuple[F32, int]:
         import cv2
 
-        image = self.picture
+        image: NDArray[Any] = self.picture
         if kind == "contrast":
             image = np.log(image + np.float32(_DARK))
             image = image - cv2.GaussianBlur(image, (0, 0), around)

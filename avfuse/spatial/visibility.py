@@ -16,6 +16,8 @@ F64 = NDArray[np.float64]
 _NEARER = 0.1  # share of its depth by which something must be nearer to hide a point
 _ALL_AROUND, _BESIDE = 2, 3  # cells looked at on every side, for what hides a point and for where things end
 _BORDER = 64  # pixels of each side of the picture whose rays tell how far a lens sees
+_FARTHEST = 10.0  # flat coordinates looked through where no ray reaches the border
+_RADII = 256
 _BEYOND = 1.15  # of that, where the lens still bends outwards: points come into view as the pose changes
 
 
@@ -57,13 +59,11 @@ def lens_of(camera: Camera) -> Lens:
     sides += [np.stack([np.full(_BORDER, x), down], axis=1) for x in (0, width - 1)]
     rays = Camera(k, camera.size, camera.distortion, camera.fisheye).rays(np.concatenate(sides))
     flat = rays[:, :2] / rays[:, 2:]
-    far = float(np.nanmax(np.linalg.norm(flat, axis=1), initial=0.0))
-    if not far > 0:
-        raise StreamError("Camera: no ray reaches the border of its picture; expected distortion that fits the size")
+    far = float(np.nanmax(np.linalg.norm(flat, axis=1), initial=0.0)) or _FARTHEST
     # A polynomial that turns back would show what is far outside in the middle of the picture.
-    radii = np.linspace(far, _BEYOND * far, 16)
+    radii = np.linspace(0, _BEYOND * far, _RADII)
     values[6] = np.inf
-    line = kernels.project(np.stack([radii, np.zeros(16), np.ones(16)], axis=1), np.eye(3, 4), values)[:, 0]
+    line = kernels.project(np.stack([radii, np.zeros(_RADII), np.ones(_RADII)], axis=1), np.eye(3, 4), values)[:, 0]
     turns = np.flatnonzero(np.diff(line) <= 0)
     values[6] = radii[turns[0] if turns.size else -1] ** 2
     return Lens(values, camera.size)
