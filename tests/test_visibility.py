@@ -144,7 +144,7 @@ def test_planes_do_not_stand_out_and_boards_end() -> None:
     assert np.abs(grid.standing_out(positions, slanted)[0]).max() < 1e-9
     board = (np.abs(u - 50) < 12) & (np.abs(v - 50) < 12)
     out, behind = grid.standing_out(positions, np.where(board, 2.0, 8.0))
-    rim = board & ((np.abs(u - 50) > 9.5) | (np.abs(v - 50) > 9.5))
+    rim = board & ((np.abs(u - 50) > 8) | (np.abs(v - 50) > 8))
     assert (out[rim] > 0.3).all()
     np.testing.assert_array_equal(out[~rim], 0)
     assert not board[behind[rim]].any()

@@ -123,7 +123,7 @@ def _nearest_of_cells(positions, depths, cell, columns, rows):
 @njit(cache=True, nogil=True)
 def _sector(dx, dy):
     """Which eighth of the circle a step points into; the opposite one is 4 away."""
-    if dy >= 0:
+    if dy > 0 or (dy == 0 and dx >= 0):
         if dx > 0:
             return 0 if dy < dx else 1
         return 2 if -dx < dy else 3

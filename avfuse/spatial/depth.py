@@ -30,11 +30,11 @@ Frame = tuple[ArrayLike, ArrayLike, ArrayLike | None]
 _COARSE = 0.012  # radians: blur of the first search
 _STEPS = (0.0175, 0.0175, 0.03)  # radians, about the camera's axes: its grid
 _FINE = (1.5, 0.2)  # the last blur: pixels, or this share of the pixels between points where that is more
-_SAMPLE = ((4000, 24000), (8000, 60000))  # points of a view at least, of all views: in the search, and after it
-_SHARPER, _ABOUT = 2.5, (4, 4, 2)  # of the second grid, about the minima of the first; its steps to each side
-_KEPT = (10, 5, 6, 3)  # candidates of the first grid, after it, of the second grid, after it
+_SAMPLE = ((3000, 14000), (6000, 36000))  # points of a view at least, of all views: in the search, and after it
+_SHARPER, _ABOUT = 2.5, (3, 3, 1)  # of the second grid, about the minima of the first; its steps to each side
+_KEPT = (6, 3, 4, 3)  # candidates of the first grid, after it, of the second grid, after it
 _WORTH = 0.35  # share of the best one's gain over the middle of the grid below which a candidate is dropped
-_ROUNDS = (6, 0.1)  # times that hidden points are looked for again, pixels of change that end it
+_ROUNDS = (5, 0.1)  # times that hidden points are looked for again, pixels of change that end it
 _HESSIAN = 1.5  # last blurs: step of the differences that curvature is taken from
 _SEARCHED = ("intensity", "contrast", "facing", "bends", "edges")
 _FITTED = ("intensity", "contrast", "bends", "edges")
@@ -261,7 +261,7 @@ class _Calibration:
         blur /= _SHARPER
         cost = self._cost(self.looks, blur, _SEARCHED, _WEIGHTS)
         steps = [np.arange(-n, n + 1) * step / _SHARPER for n, step in zip(_ABOUT, _STEPS, strict=True)]
-        about = [x + self._turned(np.array(turn)) for x in candidates[: _KEPT[3]] for turn in itertools.product(*steps)]
+        about = [x + self._turned(np.array(turn)) for x in candidates[: _KEPT[1]] for turn in itertools.product(*steps)]
         found = list(zip(on_cores(cost.at, about), about, strict=True))
         candidates = [*candidates, *_distinct(found, 2 * blur, _KEPT[2], None)]
         while True:
@@ -284,14 +284,14 @@ class _Calibration:
 
     def _settle(self, candidates: list[F64], weights: dict[str, float]) -> tuple[F64, list[F64]]:
         """Candidates at the last blur, the best one first and apart; points hidden at each are looked for anew."""
-        found = [self._cost(self._look(x), self.fine, _FITTED, weights).descend(x, 30)[1] for x in candidates]
+        found = [self._cost(self._look(x), self.fine, _FITTED, weights).descend(x, 10)[1] for x in candidates]
         # Costs of other points do not compare: all are judged by those that the start shows, its margin included.
         judge = self._cost(self.from_start, self.fine, _FITTED, weights)
         best, *others = sorted(found, key=judge.at)
         for _ in range(_ROUNDS[0]):
             looks = self._look(best)
             cost = self._cost(looks, self.fine, _FITTED, weights)
-            before, best = best, cost.descend(best, 30)[1]
+            before, best = best, cost.descend(best, 20)[1]
             if np.linalg.norm(best - before) < _ROUNDS[1]:
                 break
         self.looks = self._look(best)

@@ -11,7 +11,7 @@ edges       with gradients: how far a thing stands out before what lies behind i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -115,8 +115,10 @@ def look(view: View, pose: Rigid, margin: float, most: int | None = None) -> Loo
         if most is not None and len(points) > most:
             keep = np.linspace(0, len(points) - 1, most).astype(np.int64)
 
-        def channel(name: str, kind: str, values: F64, at: F64 = points) -> Channel:
-            return Channel(name, kind, values[keep], np.ascontiguousarray(at[keep]), groups[keep], positions[keep])
+        kept = np.ascontiguousarray(points[keep])
+
+        def channel(name: str, kind: str, values: F64, at: F64 = kept) -> Channel:
+            return Channel(name, kind, values[keep], at, groups[keep], positions[keep])
 
         if view.intensities is not None:
             given = view.intensities[seen]
@@ -132,7 +134,12 @@ def look(view: View, pose: Rigid, margin: float, most: int | None = None) -> Loo
             channels.append(channel("bends", "edges", equalised(bends)))
         out, behind = grid.standing_out(positions, depths)
         channels.append(
-            channel("edges", "edges", np.minimum(np.floor(BINS * out), BINS - 1), _ends(points, out, behind))
+            channel(
+                "edges",
+                "edges",
+                np.minimum(np.floor(BINS * out), BINS - 1),
+                np.ascontiguousarray(_ends(points, out, behind)[keep]),
+            )
         )
     return Look(view, tuple(c for c in channels if np.ptp(c.values) > 0), around, grid.cell, inside)
 
@@ -197,18 +204,25 @@ class Comparison:
                 self._parts.append((k, self.names.index(channel.name), channel, joint, halvings, one.view.lens))
         self._looks = len(looks)
 
+    def _placed(self, pose: Rigid) -> Iterator[tuple[int, int, Channel, JointInformation, F64]]:
+        """Looks, channels, and where their points are in the channel's picture; points of several are placed once."""
+        placed: dict[int, F64] = {}
+        for k, c, channel, joint, halvings, lens in self._parts:
+            if id(channel.points) not in placed:
+                placed[id(channel.points)] = lens.project(channel.points, pose)
+            yield k, c, channel, joint, _scaled(placed[id(channel.points)], halvings)
+
     def distances(self, pose: Rigid) -> F64:
         """Information distances, `(looks, channels)`; NaN where a look has no such channel."""
         found = np.full((self._looks, len(self.names)), np.nan)
-        for k, c, channel, joint, halvings, lens in self._parts:
-            found[k, c] = joint.distance(_scaled(lens.project(channel.points, pose), halvings))
+        for k, c, _, joint, positions in self._placed(pose):
+            found[k, c] = joint.distance(positions)
         return found
 
     def without(self, pose: Rigid) -> F64:
         """Distances with each group of blocks left out, `(GROUPS, looks, channels)`."""
         found = np.full((GROUPS, self._looks, len(self.names)), np.nan)
-        for k, c, channel, joint, halvings, lens in self._parts:
-            positions = _scaled(lens.project(channel.points, pose), halvings)
+        for k, c, channel, joint, positions in self._placed(pose):
             whole = joint.histogram(positions)
             for g in range(GROUPS):
                 own, seen, both = entropies(
@@ -222,10 +236,11 @@ class Comparison:
         out."""
         found = np.full((self._looks, len(self.names)), np.nan)
         slopes = np.zeros((self._looks, len(self.names), 6))
-        for k, c, channel, joint, halvings, lens in self._parts:
-            positions = _scaled(lens.project(channel.points, pose), halvings)
+        for (k, c, channel, joint, positions), (*_, halvings, lens) in zip(
+            self._placed(pose), self._parts, strict=True
+        ):
             if without is not None:
-                positions[channel.groups == without] = np.nan
+                positions = np.where((channel.groups == without)[:, None], np.nan, positions)
             found[k, c], by_pixel = joint.slopes(positions)
             by_pixel = np.asarray(by_pixel, np.float64) / (1 << halvings)
             blocks = np.zeros(len(by_pixel), np.int64)
