@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from avfuse.spatial.depth_basin import calibration_basin as calibration_basin
     from avfuse.spatial.epipolar import estimate_essential as estimate_essential
     from avfuse.spatial.epipolar import estimate_fundamental as estimate_fundamental
+    from avfuse.spatial.hand_eye import HandEye as HandEye
+    from avfuse.spatial.hand_eye import calibrate_hand_eye as calibrate_hand_eye
     from avfuse.spatial.information import JointInformation as JointInformation
     from avfuse.spatial.information import information_distance as information_distance
     from avfuse.spatial.matching import Matches as Matches
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from avfuse.spatial.overlay import sound_pixels as sound_pixels
     from avfuse.spatial.points import register_points as register_points
     from avfuse.spatial.registration import register_images as register_images
+    from avfuse.spatial.rotation import RotationCalibration as RotationCalibration
+    from avfuse.spatial.rotation import calibrate_rotation as calibrate_rotation
     from avfuse.spatial.sound import SoundSource as SoundSource
     from avfuse.spatial.sound import SoundSources as SoundSources
     from avfuse.spatial.sound import locate_sound as locate_sound
@@ -60,9 +64,11 @@ if TYPE_CHECKING:
 # Loaded when first asked for: each is a world of its own.
 _HOMES: dict[str, str] = {
     "Basin": "depth_basin",
+    "HandEye": "hand_eye",
     "JointInformation": "information",
     "Matches": "matching",
     "PoseErrors": "trajectories",
+    "RotationCalibration": "rotation",
     "SoundPixel": "overlay",
     "SoundSource": "sound",
     "SoundSources": "sound",
@@ -74,6 +80,8 @@ _HOMES: dict[str, str] = {
     "calibrate_array": "overlay",
     "calibrate_cameras": "cameras",
     "calibrate_depth": "depth",
+    "calibrate_hand_eye": "hand_eye",
+    "calibrate_rotation": "rotation",
     "calibration_basin": "depth_basin",
     "estimate_affine": "transforms",
     "estimate_essential": "epipolar",
