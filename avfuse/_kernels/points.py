@@ -60,6 +60,14 @@ def extent(points):
 
 
 @njit(cache=True, nogil=True)
+def _hashed(key):
+    """Neighbouring cubes spread over 32 bits: Fibonacci hashing of both halves, whose products stay below 2^63."""
+    low, high = key & 0x3FFFFFFF, (key >> 30) & 0x3FFFFFFF
+    mixed = (low * 2654435769) ^ (high * 2246822519) ^ (key >> 60)
+    return (mixed >> 29) & 0xFFFFFFFF
+
+
+@njit(cache=True, nogil=True)
 def voxel_means(points, size, origin):
     """Mean of the points in each cube of an even grid, in the order in which cubes are first met, `(m, 3)`.
 
@@ -84,8 +92,7 @@ def voxel_means(points, size, origin):
         # Scanners measure neighbours one after the other.
         if key != before:
             before = key
-            # Fibonacci hashing: neighbouring cubes are spread over the table.
-            slot = ((key * np.int64(-7046029254386353131)) >> 32) & mask
+            slot = _hashed(key) & mask
             while owner[slot] >= 0 and keys[owner[slot]] != key:
                 slot = (slot + 1) & mask
             m = owner[slot]
@@ -125,10 +132,10 @@ def voxel_count(points, size, origin, share):
         if key == before:
             continue
         before = key
-        hashed = key * np.int64(-7046029254386353131)
-        if (hashed >> 58) & (share - 1) != 0:
+        hashed = _hashed(key)
+        if (hashed >> 26) & (share - 1) != 0:
             continue
-        slot = (hashed >> 32) & mask
+        slot = hashed & mask
         while keys[slot] != key and keys[slot] != -1:
             slot = (slot + 1) & mask
         if keys[slot] == -1:
