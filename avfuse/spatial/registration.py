@@ -47,9 +47,9 @@ _SMALLEST = 32  # pixels of a side; below, there are too few tiles to tell anyth
 _LONGEST = 1400  # pixels of the longer side on which the last refinement is done
 _TRIED = 5  # starts that are made exact
 _CLOSER, _JUDGED = 160, 420  # pixels of the longer side on which starts are told apart, and on which tiles are counted
-# Natural logarithm of how much likelier tiles are if they fit: unrelated images reach 4 in docs/registration.md.
-_EVIDENCE, _CERTAIN = 9.0, 25.0
-_TILES, _SHARE = 8, 0.2  # tiles that must have something in them, and share of them that must fit
+# Natural logarithm of how much likelier tiles are if they fit: unrelated images stay below 3.
+_EVIDENCE, _CERTAIN = 12.0, 25.0
+_TILES, _SHARE = 5, 0.2  # tiles that must have something in them, and share of them that must fit
 _SUREST = 0.999  # images are not all like those that this was tried on
 _PROMISING = 9.0  # height of a peak, in scatters of its surface, above which no other start is looked for at first
 _HOPELESS = 0.12  # correlation of small copies below which a start is not followed further
@@ -82,6 +82,16 @@ class _Candidate:
     def accepted(self) -> bool:
         s = self.support
         return s.tiles >= _TILES and s.share >= _SHARE and s.evidence >= _EVIDENCE
+
+    @property
+    def weight(self) -> tuple[float, float]:
+        return self.support.evidence, self.support.loose
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it is accepted only with tiles that fit elsewhere as well."""
+        s = self.support
+        return not self.accepted and s.tiles + s.repeating >= _TILES and s.loose >= _EVIDENCE
 
 
 class _Pair:
@@ -201,9 +211,9 @@ class _Pair:
             known.append(place)
             found = self.candidate(start.matrix)
             tried += 1
-            if found is not None and (best is None or found.support.evidence > best.support.evidence):
+            if found is not None and (best is None or found.weight > best.weight):
                 best = found
-            if tried >= _TRIED or (best is not None and best.support.evidence >= _CERTAIN):
+            if tried >= _TRIED or (best is not None and best.support.loose >= _CERTAIN):
                 break
         return best
 
@@ -233,13 +243,13 @@ def register_images(reference: ArrayLike, moving: ArrayLike, *, model: Model = "
     best: _Candidate | None = None
     if starts and max(s.height for s in starts) >= _PROMISING:
         best = pair.best(starts, known)
-    if best is None or not best.accepted:
+    if best is None or not (best.accepted or best.repeats):
         starts += pair.search.starts(pair.search.log_polar())
         best = _better(best, pair.best(starts, known))
-    if best is None or not best.accepted:
+    if best is None or not (best.accepted or best.repeats):
         starts += pair.search.starts(everything())
         best = _better(best, pair.best(starts, known))
-    if best is None or not best.accepted:
+    if best is None or not (best.accepted or best.repeats):
         return _refused("no_match", _unlike(best, model), model, best)
     rivals = _rivals(pair, best)
     if rivals:
@@ -249,13 +259,15 @@ def register_images(reference: ArrayLike, moving: ArrayLike, *, model: Model = "
             f"the images also fit {_away(pair, best, rivals[0]):.0f} pixels away, as patterns that repeat do",
             model, best, tuple(kind(c.matrix) for c in (best, *rivals)),
         )  # fmt: skip
+    if not best.accepted:
+        return _refused("no_match", _unlike(best, model), model, best)
     return _answer(pair, best)
 
 
 def _better(one: _Candidate | None, two: _Candidate | None) -> _Candidate | None:
     if one is None or two is None:
         return one or two
-    return two if two.support.evidence > one.support.evidence else one
+    return two if two.weight > one.weight else one
 
 
 def _nothing_to_compare(*greys: F32) -> str | None:
@@ -343,7 +355,7 @@ def _rivals(pair: _Pair, best: _Candidate) -> list[_Candidate]:
             continue
         # On this level only: a pattern that repeats is gone from smaller ones.
         rival = pair.judged(pair.exactly(start, model), best.pairing, [min(_JUDGED, pair.reference[0].longest)])
-        if rival is None or not rival.accepted or rival.fitted.score < _AS_GOOD * best.fitted.score:
+        if rival is None or not (rival.accepted or rival.repeats) or rival.fitted.score < _AS_GOOD * best.fitted.score:
             continue
         if all(
             np.abs(mapped(rival.matrix, pair.edge) - mapped(c.matrix, pair.edge)).max() > apart for c in (best, *found)

@@ -182,7 +182,7 @@ def _unrelated(options: Options, goals: Goals) -> Table:
         ("pairs", "aligned", "no match", "ambiguous", "degenerate", "most evidence", "seconds, median"),
         [(count, *(statuses[s] for s in ("aligned", "no_match", "ambiguous", "degenerate")), f"{most:.1f}",
           f"{np.median(seconds):.1f}")],
-        "Evidence of 9 and more is accepted.",
+        "Evidence of 12 and more is accepted.",
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def _information(options: Options, goals: Goals) -> Table:
 def _spread(errors: Any) -> str:
     """Median and 95th percentile; what gave no answer is infinitely far."""
     ordered = np.sort(errors)
-    shown = [ordered[int(round(share * (len(ordered) - 1)))] for share in (0.5, 0.95)]
+    shown = [ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.95)]
     return " / ".join("none" if np.isinf(e) else f"{e:.3f}" for e in shown)
 
 
