@@ -238,6 +238,17 @@ def test_real_images_of_different_things_are_refused(shared):
         assert register_images(one, two, model="homography").status == "no_match"
 
 
+def test_black_bars_are_nothing_in_common(shared):
+    import cv2
+
+    framed = []
+    for scene in ("boat", "bikes"):
+        image = cv2.imread(str(shared / "images" / scene / "img1.png"))
+        framed.append(np.zeros((240, 320, 3), np.uint8))
+        framed[-1][30:210] = cv2.resize(image, (320, 180), interpolation=cv2.INTER_AREA)
+    assert register_images(*framed, model="translation").status == "no_match"
+
+
 # The command
 
 
