@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from avfuse.errors import StreamError
-from avfuse.spatial import Matches, match_descriptors, match_guided
+from avfuse.spatial import Matches, match_descriptors, match_guided, matching
 from avfuse.transform import Fundamental, Homography, Rigid
 
 
@@ -103,6 +104,22 @@ def test_memory_is_that_of_the_inputs(kind, length):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6
+
+
+def test_calls_at_once_leave_blas_its_threads(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    monkeypatch.setattr(matching, "_PAIRS_A_THREAD", 1)
+    monkeypatch.setattr(matching, "cores", lambda: 3)
+    rng = np.random.default_rng(8)
+    a = rng.standard_normal((200, 16)).astype(np.float32)
+    expected = match_descriptors(a, a[::-1])
+    before = threadpool_info()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: match_descriptors(a, a[::-1]), range(40)))
+    assert threadpool_info() == before
+    for one in found:
+        np.testing.assert_array_equal(one.pairs, expected.pairs)
 
 
 def test_results_of_tensors_and_nothing():

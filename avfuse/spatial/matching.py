@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -33,6 +34,7 @@ _SMALLEST = 1e-140  # of an inner product that still has a direction
 _BLOCK = 1024  # rows and columns whose products lie in memory at once
 _PAIRS_A_THREAD = 1 << 20  # less work than this is done before another thread has begun
 _POINTS_AT_ONCE = 256  # for which guided matching keeps candidates
+_LIMITED = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -389,7 +391,8 @@ def _nearest_float(a: NDArray[Any], b: NDArray[Any], kind: Metric, want_second: 
     shares = _shares(len(a), len(b))
     if len(shares) == 1:
         return part(shares[0])
-    with _blas().limit(limits=1, user_api="blas"):  # each thread has products of its own
+    # Each thread has products of its own. The limit is the process's: two calls at once would restore each other's.
+    with _LIMITED, _blas().limit(limits=1, user_api="blas"):
         return _Nearest.of_parts(on_cores(part, shares, most=len(shares)))
 
 
