@@ -1,9 +1,8 @@
-"""Matches descriptors whenever it is asked to: RUNNER LIBRARY THREADS, then lines `KIND FILE [FILE]` on its standard input.
+"""Matches descriptors whenever it is asked to: RUNNER LIBRARY THREADS, then lines `KIND FILE [ANSWER]` on its input.
 
 LIBRARY: avfuse, cv2, cv2-both-ways or faiss. THREADS: 1, or 0 for all cores. KIND: binary or float; FILE: an npz with a
-and b. Answers with a line of JSON: seconds, of the processor for one thread and of the clock for all. Where a second FILE
-is named, what avfuse found is written there. Only the library and numpy are imported, since it runs inside peers'
-environments.
+and b. Answers with a line of JSON: seconds, of the processor for one thread and of the clock for all. What avfuse found
+is written to ANSWER where it is named. Only the library and numpy are imported: it runs inside peers' environments.
 """
 
 import json
