@@ -10,6 +10,7 @@ bits, whatever else runs beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -312,10 +313,10 @@ def log_chance(n: int, agree: int, estimator: Estimator, share: float) -> float:
     s = estimator.sample
     if agree <= s:
         return np.inf
-    choose = special.gammaln([n + 1, agree + 1]) - special.gammaln([agree + 1, s + 1])
-    choose -= special.gammaln([n - agree + 1, agree - s + 1])
-    alpha = np.log(np.clip(share, 1e-300, 1.0))
-    return float((np.log(estimator.models * (n - s)) + choose.sum() + (agree - s) * alpha) / np.log(10))
+    lg = math.lgamma
+    choose = lg(n + 1) - lg(n - agree + 1) - lg(s + 1) - lg(agree - s + 1)  # C(n, agree) C(agree, s)
+    alpha = math.log(min(max(share, 1e-300), 1.0))
+    return (math.log(estimator.models * (n - s)) + choose + (agree - s) * alpha) / math.log(10)
 
 
 def least_agreeing(n: int, estimator: Estimator, share: float, chance: float) -> int:

@@ -17,7 +17,7 @@ from avfuse.transform_estimate import TransformEstimate
 F64 = NDArray[np.float64]
 
 _CHANCE = -3.0  # logarithm of the number of models that chance may offer: one refusal missed in a thousand
-_SAMPLE = 160  # reference points whose distances tell how crowded they are
+_SAMPLE = 100  # reference points whose distances tell how crowded they are
 _SLENDER, _LINES, _BESIDE = 0.35, 60, -2.0  # widths over length that look like a line, lines tried, chance off it
 _SURE = 1 - 1e-4  # the search itself misses one in 10,000
 
@@ -64,8 +64,7 @@ def estimate(
     transforms that explain the same correspondences as well."""
     n = problem.data.shape[1]
     kind: dict[str, Any] = {"kind": kind_of(problem.model), "threshold": problem.limit}
-    alike = min(different(p) for p in problem.points)
-    least = least_agreeing(alike, problem.estimator, problem.share, _CHANCE)
+    least = least_agreeing(n, problem.estimator, problem.share, _CHANCE)
     found = consensus(
         problem.estimator, problem.data, problem.threshold, scores=scores_of(scores, n, problem.called), rng=rng,
         least=least,
@@ -93,7 +92,7 @@ def estimate(
     inliers = residuals <= problem.limit
     # Doubles of one point agree for one reason only.
     agree = min(different(p[inliers]) for p in problem.points)
-    chance = log_chance(alike, agree, problem.estimator, problem.share)
+    chance = log_chance(n, agree, problem.estimator, problem.share)
     kind |= {"log10_chance": chance, "draws": found.draws, "rng": "seed 0" if rng is None else "given"}
     seen: dict[str, Any] = {"inliers": inliers, "residuals": residuals, "diagnostics": kind}
     if chance > _CHANCE:
@@ -256,17 +255,22 @@ def different(points: F64) -> int:
     return len(np.unique(points @ np.array([1.0, np.pi, np.e])[: points.shape[1]]))
 
 
+def middle_of(points: F64) -> F64:
+    """The mean of points `(n, d)`; a product, which is faster than a sum along so short rows."""
+    return np.asarray(np.ones(len(points)) @ points / max(len(points), 1))
+
+
 def axes_of(points: F64) -> tuple[F64, F64, F64]:
     """Middle, standard deviations along the principal axes from the least, and those axes by rows."""
-    middle = np.add.reduce(points) / max(len(points), 1)
+    middle = middle_of(points)
     x = points - middle
     variances, axes = np.linalg.eigh(x.T @ x / max(len(x), 1))
     return middle, np.sqrt(np.maximum(variances, 0.0)), axes.T
 
 
-def in_one(points: F64, closer: float, dimension: int) -> bool:
-    """Whether all points lie within `closer` of one point (dimension 0) or line (1)."""
-    middle, sizes, axes = axes_of(points)
+def in_one(points: F64, closer: float, dimension: int, known: tuple[F64, F64, F64] | None = None) -> bool:
+    """Whether all points lie within `closer` of one point (dimension 0) or line (1). known: their `axes_of`."""
+    middle, sizes, axes = axes_of(points) if known is None else known
     # No further away than the root of their mean square: most are told apart by that alone.
     if float(np.sqrt(np.sum(sizes[: len(sizes) - dimension] ** 2))) > closer:
         return False
@@ -278,8 +282,10 @@ def in_one(points: F64, closer: float, dimension: int) -> bool:
 
 def frame_of(points: F64) -> tuple[F64, float]:
     """Middle and scale that bring points to a mean square of one in each coordinate."""
-    size = view_size(points) / np.sqrt(points.shape[1])
-    return points.mean(axis=0), 1.0 / size if size > 0 else 1.0
+    middle = middle_of(points)
+    x = points - middle
+    size = float(np.sqrt(np.vdot(x, x) / max(x.size, 1)))
+    return middle, 1.0 / size if size > 0 else 1.0
 
 
 def crowded(points: F64, limit: float) -> float:
@@ -294,7 +300,7 @@ def crowded(points: F64, limit: float) -> float:
     different = float(np.sum(squared > 0))
     d = points.shape[1]
     ball = np.pi * limit**2 if d == 2 else 4 / 3 * np.pi * limit**3
-    sides = np.maximum(np.ptp(points, axis=0), 2 * limit)
+    sides = np.array([max(float(np.ptp(column)), 2 * limit) for column in np.ascontiguousarray(points.T)])
     return float(min(max(near / max(different, 1.0), ball / np.prod(sides)), 1.0))
 
 
@@ -307,5 +313,5 @@ def around(points: F64) -> F64:
 
 def view_size(points: F64) -> float:
     """Root of the mean squared distance from the middle."""
-    x = points - np.add.reduce(points) / max(len(points), 1)
+    x = points - middle_of(points)
     return float(np.sqrt(np.vdot(x, x) / max(len(points), 1)))

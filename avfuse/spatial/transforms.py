@@ -19,6 +19,7 @@ from avfuse.robust import Estimator, Rng
 from avfuse.spatial.agreement import (
     Problem,
     around,
+    axes_of,
     crowded,
     estimate,
     frame_of,
@@ -253,8 +254,9 @@ def _problem(
 def _flat(ref: F64, mov: F64, limit: float, dimension: int, model: str, instead: str) -> TransformEstimate | None:
     """The refusal of points that all lie on one another, or in one line."""
     # The moving points have no threshold of their own: one as large as the reference's, by their sizes.
-    own = limit * view_size(mov) / max(view_size(ref), 1e-300)
-    if not (in_one(ref, limit, dimension) or in_one(mov, own if dimension else 0.0, dimension)):
+    there, here = axes_of(ref), axes_of(mov)
+    own = limit * float(np.linalg.norm(here[1]) / max(np.linalg.norm(there[1]), 1e-300))
+    if not (in_one(ref, limit, dimension, there) or in_one(mov, own if dimension else 0.0, dimension, here)):
         return None
     together = dimension == 0 or in_one(ref, limit, 0) or in_one(mov, 0.0, 0)
     where = "of one another" if together else "of one line"
