@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from avfuse._kernels import robust as kernels
 from avfuse.errors import StreamError
@@ -197,7 +197,7 @@ def loss_tables(kind: str, dimensions: int) -> tuple[F64, F64]:
         raise StreamError(f"score: {kind!r}; expected 'msac' or 'magsac'")
     # One dimension has no finite weight at 0; two are the least that make sense of the integral.
     d = max(dimensions, 2)
-    k = float(stats.chi.ppf(0.99, d))
+    k = math.sqrt(2 * float(special.gammaincinv(d / 2, 0.99)))
     x, a = u * k * k / 2, (d - 1) / 2
     tail = special.gamma(a) * (special.gammaincc(a, x) - special.gammaincc(a, k * k / 2))
     below = special.gamma(a + 1) * special.gammainc(a + 1, x)
