@@ -90,6 +90,7 @@ def test_orders_that_one_symmetric_wavefront_cannot_tell_change_nothing(respeake
     """From 180 degrees microphones 2 and 3 hear the same: their swap is no error that sound could show."""
     straight = locate_sound(respeaker[0], rate=RATE, microphones=SQUARE)
     assert (0, 2, 1, 3) in straight.diagnostics["ties"]
+    assert "1, 3, 2, 4 would fit as well" in (straight.message or "")
     swapped = locate_sound(respeaker[0][[0, 2, 1, 3]], rate=RATE, microphones=SQUARE)
     assert apart(swapped[0].direction, straight[0].direction) < 6
     assert locate_sound(respeaker[0][[1, 0, 2, 3]], rate=RATE, microphones=SQUARE).status == "permuted"
@@ -136,7 +137,7 @@ def test_a_solid_array_hears_below_itself_too_and_names_no_mirror():
     found = locate_sound(heard.samples, rate=RATE, microphones=heard.microphones)
     assert apart(found[0].direction, heard.directions[0]) < 1.5
     assert found[0].mirror is None
-    assert found.message is None
+    assert "mirror image" not in (found.message or "")
 
 
 def test_facing_says_on_which_side_of_a_plane_array_the_source_is():

@@ -348,6 +348,11 @@ def judged(
     notes = []
     if doubtful and order is not None:
         notes.append(f"channels in the order {_spoken(order.best)} would fit a little better: is the geometry right?")
+    if order is not None and order.ties and not doubtful:
+        notes.append(
+            f"this sound cannot tell whether the channels are in order: {_spoken(order.ties[0])} would fit as well; "
+            "a source elsewhere could"
+        )
     if geometry.rank == 2:
         if abs(float(geometry.axes[2] @ side)) < 1e-3 * float(np.linalg.norm(side)):
             notes.append("the microphones lie in one plane, and `facing` lies in it, too: the side is not known")

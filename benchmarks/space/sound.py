@@ -193,10 +193,10 @@ def _rooms(options: Options, goals: Goals) -> Table:
             all_inside += inside
             rows.append((
                 name, place_name, f"{np.median(errors):.1f}", f"{np.percentile(errors, 90):.1f}",
-                percent(float(np.mean(inside))), f"{refused} of {count}", f"{np.median(taken):.2f}",
+                percent(float(np.mean(inside)), 1.0), f"{refused} of {count}", f"{np.median(taken):.2f}",
             ))  # fmt: skip
     share = float(np.mean(all_inside))
-    goals.add("stated 95 % ellipses hold the truth in 90 to 99 %", percent(share), 0.90 <= share <= 0.99)
+    goals.add("stated 95 % ellipses hold the truth in 90 to 99 %", percent(share, 1.0), 0.90 <= share <= 0.99)
     goals.add("stated at >= 0.95 and beyond five standard deviations", f"{wrong} of {sure}", wrong <= 0.02 * sure)
     return Table(
         "One source in simulated free field and rooms",
@@ -270,8 +270,10 @@ def _pixels(options: Options, goals: Goals) -> Table:
         )
     radius = float(np.sqrt(_INSIDE))
     once, twice = float(np.mean(np.array(off) < radius)), float(np.mean(np.array(off) < 2 * radius))
-    goals.add("sound to pixel: within twice the stated ellipse in 95 %", percent(twice), twice >= 0.95)
-    rows = [(f"{len(off)}", f"{np.median(turned):.1f}", f"{np.median(errors):.0f}", percent(once), percent(twice))]
+    goals.add("sound to pixel: within twice the stated ellipse in 95 %", percent(twice, 1.0), twice >= 0.95)
+    rows = [
+        (f"{len(off)}", f"{np.median(turned):.1f}", f"{np.median(errors):.0f}", percent(once, 1.0), percent(twice, 1.0))
+    ]
     return Table(
         "Sound on the picture", ("arrays", "rotation [deg]", "error [px]", "in the 95 % ellipse", "in twice of it"),
         rows,
