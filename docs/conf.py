@@ -44,7 +44,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Types in signatures of what is documented elsewhere.
-    ("py:.*", r"ArrayLike|NDArray|Table|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
+    ("py:.*", r"ArrayLike|TypeAliasForwardRef|NDArray|Table|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
+    ("py:class", r"avfuse\.spatial\.(steering\.Steering|sound\.Listening)"),
 ]
 autodoc_default_options = {"members": True, "special-members": "__call__, __matmul__"}
 autodoc_member_order = "groupwise"

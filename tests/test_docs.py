@@ -20,7 +20,7 @@ import avfuse
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ROOMS = ("temporal", "io", "io.timeline", "rendering", "evaluation", "simulation")
+ROOMS = ("temporal", "spatial", "io", "io.timeline", "rendering", "evaluation", "simulation")
 PUBLIC = ("avfuse", *(f"avfuse.{room}" for room in ROOMS))
 
 
