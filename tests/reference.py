@@ -746,3 +746,7 @@ def standing_out(positions, depths, cell, columns, rows, reach):
                     found[i] = 1 - line * depths[i]
                     behind[i] = i_a if depths[i_a] > depths[i_b] else i_b
     return found, behind
+def plane_distances(points, normals, match, given, rotation, translation):
+    """Twin of avfuse._kernels.points.plane_distances."""
+    moved = given @ rotation.T + translation
+    return np.where(match >= 0, np.abs(((points[match] - moved) * normals[match]).sum(axis=1)), np.inf)

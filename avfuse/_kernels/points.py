@@ -69,7 +69,8 @@ def _hashed(key):
 
 @njit(cache=True, nogil=True)
 def voxel_means(points, size, origin):
-    """Mean of the points in each cube of an even grid, in the order in which cubes are first met, `(m, 3)`.
+    """Mean of the points in each cube of an even grid, in the order in which cubes are first met, `(m, 3)`, and the
+    cube of each point, `(n,)`.
 
     points: `(n, 3)`, none below `origin` `(3,)` and none 2^21 cubes above it.
     """
@@ -80,6 +81,7 @@ def voxel_means(points, size, origin):
     mask = slots - 1
     owner = np.full(slots, -1, np.int32)
     keys = np.empty(n, np.int64)
+    cube = np.empty(n, np.int64)
     sums = np.empty((n, 4))
     made = 0
     before, m = np.int64(-1), np.int32(0)
@@ -106,11 +108,12 @@ def voxel_means(points, size, origin):
         sums[m, 1] += y
         sums[m, 2] += z
         sums[m, 3] += 1.0
+        cube[i] = m
     means = np.empty((made, 3))
     for m in range(made):
         for d in range(3):
             means[m, d] = sums[m, d] / sums[m, 3]
-    return means
+    return means, cube
 
 
 @njit(cache=True, nogil=True)
@@ -501,3 +504,21 @@ def plane_terms(points, normals, moved, turned, match, weight, thin, first, edge
             for j in range(i):
                 hessian[i, j] = hessian[j, i]
     return totals, gradients, hessians
+
+
+@njit(cache=True, nogil=True)
+def plane_distances(points, normals, match, given, rotation, translation):
+    """How far given points `(n, 3)`, turned and shifted, lie off the planes of their matches, `(n,)`; infinite for those
+    whose match, `(n,)` indices of the reference's points and normals `(m, 3)`, is -1."""
+    found = np.full(len(given), np.inf)
+    for i in range(len(given)):
+        k = match[i]
+        if k >= 0:
+            away = 0.0
+            for d in range(3):
+                moved = translation[d]
+                for e in range(3):
+                    moved += rotation[d, e] * given[i, e]
+                away += (points[k, d] - moved) * normals[k, d]
+            found[i] = abs(away)
+    return found

@@ -35,7 +35,7 @@ def sparse(surface: Surface, count: int = _FEW) -> Surface:
     size = surface.spacing
     while len(points) > 1.2 * count:
         size *= max((len(points) / count) ** 0.5, 1.1)
-        points = voxel_means(surface.points, size, low)
+        points = voxel_means(surface.points, size, low)[0]
     return surface_of(points, min(12, len(points)))
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from avfuse._kernels.points import plane_distances
 from avfuse.cores import cores
 from avfuse.errors import StreamError
 from avfuse.spatial.icp import Fit, Fitting, fit
@@ -26,6 +27,7 @@ from avfuse.transform import Rigid
 from avfuse.transform_estimate import TransformEstimate
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 Method = Literal["generalised", "plane"]
 
 _THIN = 1e-3  # variance of a plane's points across it, against along it (Segal, Haehnel and Thrun 2009)
@@ -114,7 +116,8 @@ def register_points(
             return TransformEstimate("degenerate", message=f"all points of {argument} are one", diagnostics=_KIND)
     pool = ThreadPoolExecutor(threads or cores()) if (threads or cores()) > 1 else None
     try:
-        thinned = [c.thinned(size) for c in (one, two)]
+        (first, _), (second, cube) = (pool.map if pool else map)(lambda c: c.thinned(size), (one, two))
+        thinned = [first, second]
         for points, argument in zip(thinned, ("reference", "moving"), strict=True):
             if len(points) < least:
                 raise StreamError(
@@ -129,7 +132,7 @@ def register_points(
         how = Fitting(_THIN if method == "generalised" else 0.0, limit, _SETTLED * spacing, _ROUNDS, robust)
         solver = _Solver(a, b, how, spacing, pool)
         rng = np.random.default_rng(rng)
-        return _decided(solver, one, two, start, rng, size)
+        return _decided(solver, one, two, cube, start, rng, size)
     finally:
         if pool is not None:
             pool.shutdown()
@@ -247,7 +250,7 @@ class _Solver:
 
 
 def _decided(
-    solver: _Solver, one: Cloud, two: Cloud, start: Rigid | None, rng: np.random.Generator, voxel: float
+    solver: _Solver, one: Cloud, two: Cloud, cube: I64, start: Rigid | None, rng: np.random.Generator, voxel: float
 ) -> TransformEstimate:
     begin = Rigid(np.eye(4)) if start is None else start
     found = solver.from_near(begin.rotation, begin(two.mean) - one.mean)
@@ -289,10 +292,12 @@ def _decided(
             message=f"the clouds fit in {max(len(chosen), 2)} places equally well; give start= or show more of them",
         )  # fmt: skip
     answer = _outside(found.fit, one, two)
-    moved = answer(two.points) - one.mean
-    index, _ = solver.reference.nearest(moved, solver.how.limit)
-    across = np.abs(((solver.reference.points[index] - moved) * solver.reference.normals[index]).sum(axis=1))
-    residuals = np.where(index >= 0, across, np.inf)
+    # Points given are held against what their cube was matched with.
+    match = found.fit.match[solver.moving.rank[cube]]
+    residuals = plane_distances(
+        solver.reference.points, solver.reference.normals, match, two.points, np.array(answer.rotation),
+        answer.translation - one.mean,
+    )  # fmt: skip
     return TransformEstimate(
         "aligned", answer, _covariance(found.fit, answer, one), residuals < solver.tolerance, residuals,
         min(holds * alone, 0.9999), diagnostics=said,

@@ -25,7 +25,7 @@ _MOST_CUBES = 1 << 21  # along an axis
 @dataclass(frozen=True, eq=False)
 class Surface:
     """points, normals `(n, 3)`. planarity: `(n,)`, 0 on a line or in a ball, 1 on a plane. spacing: of neighbours.
-    rough: how far they lie off their planes."""
+    rough: how far they lie off their planes. rank: where in this order each point given lies."""
 
     points: F64
     normals: F64
@@ -34,6 +34,7 @@ class Surface:
     rough: float
     boxes: F64
     nodes: I64
+    rank: I64
 
     @cached_property
     def trust(self) -> F64:
@@ -93,12 +94,12 @@ class Cloud:
                 f"{called}: voxel {size:g} over {argument}, which is {(self.high - self.low).max():g} wide"
             )
 
-    def thinned(self, size: float) -> F64:
-        """Means of the points in each cube of `size`, about the cloud's own mean."""
+    def thinned(self, size: float) -> tuple[F64, I64]:
+        """Means of the points in each cube of `size`, about the cloud's own mean, and the cube of each point."""
         if not size:
-            return self.points - self.mean
-        means: F64 = kernels.voxel_means(self.points, size, self.low)
-        return means - self.mean
+            return self.points - self.mean, np.arange(len(self.points))
+        means, cube = kernels.voxel_means(self.points, size, self.low)
+        return means - self.mean, cube
 
 
 def fitting_voxel(cloud: Cloud) -> float:
@@ -126,5 +127,7 @@ def surface_of(points: F64, neighbours: int) -> Surface:
     """points: `(n, 3)`, more than `neighbours`."""
     order, boxes, nodes = kernels.kd_build(points, LEAF)
     sorted_ = points[order]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
     normals, planarity, rough, apart = kernels.kd_normals(sorted_, boxes, nodes, neighbours, 0, len(nodes))
-    return Surface(sorted_, normals, planarity, float(np.median(apart)), float(np.median(rough)), boxes, nodes)
+    return Surface(sorted_, normals, planarity, float(np.median(apart)), float(np.median(rough)), boxes, nodes, rank)
