@@ -508,8 +508,10 @@ def plane_terms(points, normals, moved, turned, match, weight, thin, first, edge
 
 @njit(cache=True, nogil=True)
 def plane_distances(points, normals, match, given, rotation, translation):
-    """How far given points `(n, 3)`, turned and shifted, lie off the planes of their matches, `(n,)`; infinite for those
-    whose match, `(n,)` indices of the reference's points and normals `(m, 3)`, is -1."""
+    """How far given points `(n, 3)`, turned and shifted, lie off their matches' planes, `(n,)`; infinite without one.
+
+    match: `(n,)` indices of the reference's points and normals `(m, 3)`, -1 for none.
+    """
     found = np.full(len(given), np.inf)
     for i in range(len(given)):
         k = match[i]

@@ -1,4 +1,4 @@
-"""Clouds, trajectories, trackers and cameras, beside small_gicp and evo (each a program in an environment of its own)."""
+"""Clouds, trajectories, trackers and cameras, beside small_gicp and evo, programs in environments of their own."""
 
 from __future__ import annotations
 
