@@ -246,6 +246,16 @@ def test_what_holds_no_information_is_degenerate():
     assert "line" in (locate_sound(x, rate=RATE, microphones=line).message or "")
 
 
+def test_channels_that_heard_something_else_are_named():
+    heard = one(duration=2.0)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(heard.samples.shape)
+    half = locate_sound(np.where(np.arange(4)[:, None] >= 2, noise, heard.samples), rate=RATE, microphones=SQUARE)
+    assert half.status == "no_match"
+    assert "channels 3, 4 share nothing" in (half.message or "")
+    rest = locate_sound(np.where(np.arange(4)[:, None] >= 3, noise, heard.samples), rate=RATE, microphones=SQUARE)
+    assert rest.status != "located" or "channel 4 shares nothing" in (rest.message or "")
+
+
 def test_a_wrong_geometry_is_refused():
     heard = one(solid_array(6, 0.05), duration=2.0)
     for scale in (0.5, 2.0):
