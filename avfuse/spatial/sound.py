@@ -60,7 +60,7 @@ _ABOVE = 3.0  # times what rings on: a cell that counts in full
 _LEAST = 0.05  # what others count
 _SPEED_ERROR = 0.006  # relative: 3.5 K
 
-# Of 260 simulated recordings of one to three sources: 95 % ellipses then hold the truth in 93 to 97 %.
+# Of 260 simulated recordings of one to three sources: 95 % ellipses then hold the truth in 92 to 97 %.
 _SCATTER = 2.5  # by which the blocks of frames understate the error
 _BLUNT = 8e-6  # seconds by which a microphone's delay errs where all of a source's cells are filled by echoes, too
 _DELAY_ERROR = 2e-6  # seconds: of places of microphones (0.7 mm), of converters
