@@ -90,7 +90,7 @@ def register_points(
     start: where to begin, moving -> reference, good to about four times `max_distance`. None begins with the frames as
         they are, and where that does not explain nearly all that is seen, looks everywhere.
     voxel: edge of the cubes whose points are averaged first, in the units of the points; 0 takes all points; None
-        leaves about 12,000.
+        leaves about 11,000.
     method: `generalised` compares the planes of both clouds (Segal, Haehnel and Thrun 2009), `plane` points with the
         reference's planes (Chen and Medioni 1992).
     neighbours: of a point, itself one, that tell its plane.

@@ -16,7 +16,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 LEAF = 16
-_ENOUGH = 12000  # points that a cloud is thinned to where no voxel is given
+_ENOUGH = 11000  # points that a cloud is thinned to where no voxel is given
 _SHARE = 8  # of the cubes are counted
 _PLANE = 0.2  # planarity that makes a plane trusted wholly
 _MOST_CUBES = 1 << 21  # along an axis
@@ -103,7 +103,7 @@ class Cloud:
 
 
 def fitting_voxel(cloud: Cloud) -> float:
-    """The cube, to two digits, that leaves about 12,000 points of a cloud; 0 for a cloud that has no more."""
+    """The cube, to two digits, that leaves about 11,000 points of a cloud; 0 for a cloud that has no more."""
     if len(cloud.points) <= 1.25 * _ENOUGH:
         return 0.0
     widest = float((cloud.high - cloud.low).max())

@@ -38,6 +38,7 @@ from benchmarks.peers import RUNNERS, Method, python_of
 from benchmarks.tables import Goals
 
 _GICP = Method("small_gicp", ("with_small_gicp.py",), "", "small_gicp", ("small_gicp==1.0.1", "numpy"))
+_STATUSES = ("aligned", "ambiguous", "no_match", "degenerate")
 _EVO = Method("evo", (), "", "evo", ("evo==1.38.1",))
 
 
@@ -134,9 +135,9 @@ def _lidar_pair(options: Options, goals: Goals) -> list[Table]:
         Table(
             "Two LiDAR scans, 69 k points each, from raw clouds to a pose",
             ("method", "from the stated [deg]", "[cm]", "time [ms]", "of small_gicp's"), rows,
-            "Times are medians of runs in turn, ratios medians of their ratios; small_gicp as it is: GICP, voxels of 0.25 "
-            "m. The stated transform is GICP's with voxels of 0.1 m, to 0.001 degrees. What the last row finds is found "
-            "alike from either cloud and with 20 or 30 neighbours: 0.26 degrees of roll away.",
+            "Times are medians of runs in turn, ratios medians of their ratios; small_gicp as it is: GICP, voxels of "
+            "0.25 m. The stated transform is GICP's with voxels of 0.1 m, to 0.001 degrees. What the last row finds is "
+            "found alike from either cloud and with 20 or 30 neighbours: 0.26 degrees of roll away.",
         )
     ]  # fmt: skip
 
@@ -169,7 +170,7 @@ def _places(options: Options, goals: Goals) -> Table:
             error = np.concatenate([vector, pair.truth.translation - found.answer.translation])
             held.extend(np.abs(error) < 1.96 * found.std)
         rows.append(
-            (place + ("" if related else ", another"), *(percent(statuses[s], count) for s in ("aligned", "ambiguous", "no_match", "degenerate")),
+            (place + ("" if related else ", another"), *(percent(statuses[s], count) for s in _STATUSES),
              f"{np.median(turns):.3f}" if turns else "-", f"{np.median(shifts):.1f}" if shifts else "-",
              percent(sum(held), len(held)) if held else "-")
         )  # fmt: skip
@@ -178,7 +179,8 @@ def _places(options: Options, goals: Goals) -> Table:
     goals.add("simulated scans: aligned and wrong", f"{wrong}", wrong == 0)
     return Table(
         "Simulated scans, turned by up to 3 rad, no start given",
-        ("place", "aligned", "ambiguous", "no match", "degenerate", "median [deg]", "[mm]", "95 % intervals hold"), rows,
+        ("place", "aligned", "ambiguous", "no match", "degenerate", "median [deg]", "[mm]", "95 % intervals hold"),
+        rows,
         "Rooms are boxes with boxes in them, which look alike turned half around.",
     )  # fmt: skip
 
@@ -201,7 +203,7 @@ def _freiburg(options: Options, goals: Goals) -> list[Table]:
                     out = options.out / "evo.zip"
                     out.unlink(missing_ok=True)
                     subprocess.run(
-                        [str(programs / program), "tum", *(str(folder / f"freiburg1_xyz-{n}.txt") for n in ("groundtruth", name)),
+                        [str(programs / program), "tum", *(f"{folder}/freiburg1_xyz-{n}.txt" for n in ("groundtruth", name)),
                          "-as" if scale else "-a", "-r", relation, "--save_results", str(out)],
                         check=True, capture_output=True,
                     )  # fmt: skip
@@ -299,23 +301,23 @@ def _cameras(goals: Goals) -> Table:
     poses = {f"cam_{c}": Rigid.from_parts(stated[str(c)]["rotation"], stated[str(c)]["translation"]) for c in range(4)}
     found = {lag: calibrate_cameras(seen, max_lag=lag) for lag in (0.25, 0.0)}
     rows, worst = [], {}
-    for one in poses:
-        for two in poses:
+    for one, first in poses.items():
+        for two, second in poses.items():
             if one >= two:
                 continue
             figures = []
             for lag, answers in found.items():
                 between = answers[one].transform.inverse() @ answers[two].transform
                 assert isinstance(between, Rigid)
-                truth = poses[one] @ poses[two].inverse()
+                truth = first @ second.inverse()
                 assert isinstance(truth, Rigid)
                 away = _apart(between, truth)
                 figures += [f"{away[0]:.2f}", f"{100 * away[1]:.1f}"]
                 key = (lag, one == "cam_0")
                 worst[key] = np.maximum(worst.get(key, np.zeros(2)), away)
             rows.append((one, two, *figures, f"{1e3 * (found[0.25][two].diagnostics.get('lag', 0.0)):+.0f}"))
-    for first, label in ((True, "from cam_0"), (False, "of the other pairs")):
-        turn, shift = worst[0.25, first]
+    for nearest, label in ((True, "from cam_0"), (False, "of the other pairs")):
+        turn, shift = worst[0.25, nearest]
         goals.add(
             f"charuco_4cam, {label}: within 1.5 degrees and 3 cm",
             f"{turn:.2f} degrees, {100 * shift:.1f} cm",
@@ -323,5 +325,5 @@ def _cameras(goals: Goals) -> Table:
         )
     return Table(
         "Four cameras around a ChArUco board, from what is stated (itself good to about 1 degree and 2 cm)",
-        ("camera", "camera", "lag solved [deg]", "[cm]", "stamps as they are [deg]", "[cm]", "lag of the second to cam_0 [ms]"), rows,
+        ("camera", "camera", "lag solved [deg]", "[cm]", "stamps as they are [deg]", "[cm]", "lag to cam_0 [ms]"), rows,
     )  # fmt: skip
