@@ -45,10 +45,11 @@ class Surface:
     def __len__(self) -> int:
         return len(self.points)
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """Root of the mean square distance from the middle."""
-        return float(np.sqrt(self.points.var(axis=0).sum()))
+        away = self.points - kernels.extent(self.points)[2]
+        return float(np.sqrt(np.vdot(away, away) / len(away)))
 
     def nearest(self, queries: F64, limit: float, guess: I64 | None = None) -> tuple[I64, F64]:
         """Index of the nearest point, -1 where none is within `limit`, and its squared distance."""

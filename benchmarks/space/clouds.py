@@ -193,6 +193,7 @@ def _freiburg(options: Options, goals: Goals) -> list[Table]:
     options.out.mkdir(parents=True, exist_ok=True)
     rows, worst = [], 0.0
     for name in ("rgbdslam", "rgbdslam_drift"):
+        names = ("groundtruth", name)
         pairs = nearest_times(truth[:, 0], read[name][:, 0])
         one, two = truth[pairs[:, 0], 1:], read[name][pairs[:, 1], 1:]
         for scale in (False, True):
@@ -203,7 +204,7 @@ def _freiburg(options: Options, goals: Goals) -> list[Table]:
                     out = options.out / "evo.zip"
                     out.unlink(missing_ok=True)
                     subprocess.run(
-                        [str(programs / program), "tum", *(f"{folder}/freiburg1_xyz-{n}.txt" for n in ("groundtruth", name)),
+                        [str(programs / program), "tum", *(f"{folder}/freiburg1_xyz-{n}.txt" for n in names),
                          "-as" if scale else "-a", "-r", relation, "--save_results", str(out)],
                         check=True, capture_output=True,
                     )  # fmt: skip
