@@ -47,7 +47,7 @@ _SMALLEST = 32  # pixels of a side; below, there are too few tiles to tell anyth
 _LONGEST = 1400  # pixels of the longer side on which the last refinement is done
 _TRIED = 5  # starts that are made exact
 _CLOSER, _JUDGED = 160, 420  # pixels of the longer side on which starts are told apart, and on which tiles are counted
-# Natural logarithm of how much likelier tiles are if they fit: unrelated images stay below 3.
+# Natural logarithm of how much likelier tiles are if they fit: unrelated images were seen to reach 5.
 _EVIDENCE, _CERTAIN = 12.0, 25.0
 _TILES, _SHARE = 5, 0.2  # tiles that must have something in them, and share of them that must fit
 _SUREST = 0.999  # images are not all like those that this was tried on
