@@ -167,6 +167,12 @@ def consensus(
     return Consensus(model, gain, rival, int(draws))
 
 
+def settled(estimator: Estimator, model: F64, data: F64, threshold: float) -> F64:
+    """A model fitted anew to the columns of `data`, from where it is."""
+    losses, weights = loss_tables("msac", estimator.dimensions)
+    return _settled(estimator, estimator.compiled[1], model.copy(), data, threshold**2, losses, weights)
+
+
 def _settled(
     estimator: Estimator, refine: Callable[..., Any], model: F64, data: F64, square: float, losses: F64, weights: F64
 ) -> F64:

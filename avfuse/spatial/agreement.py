@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse.errors import StreamError
-from avfuse.robust import Estimator, Rng, Spread, clumping, consensus, least_agreeing, log_chance, spread
+from avfuse.robust import Estimator, Rng, Spread, clumping, consensus, least_agreeing, log_chance, settled, spread
 from avfuse.transform import Transform
 from avfuse.transform_estimate import TransformEstimate
 
@@ -87,6 +87,13 @@ def estimate(
             diagnostics=kind,
         )
     errors = problem.errors(transform)
+    model, data = found.model, problem.data
+    if problem.estimator.dimensions == 1 and not np.isfinite(errors).all():
+        # What lies on a line but behind a camera took part until here: fitted again without.
+        data = np.ascontiguousarray(data[:, np.isfinite(errors[:, 0])])
+        model = settled(problem.estimator, model, data, problem.threshold)
+        transform = problem.make(model)
+        errors = problem.errors(transform)
     residuals = np.sqrt(np.sum(errors**2, axis=1))
     residuals = np.where(np.isfinite(residuals), residuals, np.inf)
     inliers = residuals <= problem.limit
@@ -103,10 +110,10 @@ def estimate(
             **seen,
         )
     reason = suspect(transform, inliers) if suspect is not None else None
-    known = spread(problem.estimator, found.model, problem.data, problem.threshold)
+    known = spread(problem.estimator, model, data, problem.threshold)
     cov = None
     if known is not None:
-        cov, unsure, allowed = _stated(problem, found.model, transform, known, inliers)
+        cov, unsure, allowed = _stated(problem, model, transform, known, inliers)
         grown = clumping(errors[inliers], problem.points[1][inliers])
         cov = cov * grown
         kind |= {"sigma": known.sigma * problem.limit / problem.threshold, "clumping": grown}
@@ -120,7 +127,7 @@ def estimate(
             "or in one line",
             **seen,
         )
-    others = () if rivals is None else rivals(transform, found.model, known.sigma)
+    others = () if rivals is None else rivals(transform, model, known.sigma)
     if found.rival is not None:
         others = (*others, problem.make(found.rival))
     if others:

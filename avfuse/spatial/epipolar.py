@@ -70,7 +70,8 @@ def estimate_fundamental(
     data[:2], data[2:4], data[4], data[5] = ((ref - to) * scale).T, ((mov - of) * unit).T, scale**2, unit**2
 
     def errors(transform: Transform) -> F64:
-        return sampson(transform.matrix, ref, mov, np.ones(len(ref)), np.ones(len(ref)))
+        off = sampson(transform.matrix, ref, mov, np.ones(len(ref)), np.ones(len(ref)))
+        return _in_front(transform.matrix, ref, mov, off, limit)
 
     return _estimate(
         called, "fundamental matrix", estimator, Fundamental, data, limit, (ref, mov), matrices, errors, scores, rng
@@ -113,7 +114,7 @@ def estimate_essential(
         return _normed(models.reshape(-1, 3, 3))
 
     def errors(transform: Transform) -> F64:
-        return sampson(transform.matrix, a, b, s, t)
+        return _in_front(transform.matrix, a, b, sampson(transform.matrix, a, b, s, t), limit)
 
     return _estimate(
         called, "essential matrix", estimator, Essential, data, limit, (ref, mov), matrices, errors, scores, rng
@@ -133,6 +134,16 @@ def sampson(matrix: F64, ref: F64, mov: F64, ref_scale: F64, mov_scale: F64) -> 
     there, here = y @ matrix.T, x @ matrix
     size = ref_scale * np.sum(there[:, :2] ** 2, axis=1) + mov_scale * np.sum(here[:, :2] ** 2, axis=1)
     return np.asarray((np.sum(x * there, axis=1) / np.sqrt(size + 1e-300))[:, None])
+
+
+def _in_front(matrix: F64, ref: F64, mov: F64, off: F64, limit: float) -> F64:
+    """Distances, infinite for points that would lie behind one camera but not the other, going by what most of those
+    within the limit do (the oriented constraint of Chum, Werner and Matas 2004)."""
+    epipole = np.linalg.svd(matrix)[0][:, 2]
+    x, y = np.column_stack([ref, np.ones(len(ref))]), np.column_stack([mov, np.ones(len(mov))])
+    side = np.sum((y @ matrix.T) * np.cross(epipole, x), axis=1)
+    most = np.sum(np.sign(side[np.abs(off[:, 0]) <= limit]))
+    return np.where((side * most < 0)[:, None], np.inf, off)
 
 
 def rays_and_scale(camera: Camera, pixels: F64, name: str, called: str) -> tuple[F64, F64]:
