@@ -255,7 +255,7 @@ def _flat(ref: F64, mov: F64, limit: float, dimension: int, model: str, instead:
     """The refusal of points that all lie on one another, or in one line."""
     # The moving points have no threshold of their own: one as large as the reference's, by their sizes.
     there, here = axes_of(ref), axes_of(mov)
-    own = limit * float(np.linalg.norm(here[1]) / max(np.linalg.norm(there[1]), 1e-300))
+    own = limit * float(np.linalg.norm(here[1])) / max(float(np.linalg.norm(there[1])), 1e-300)
     if not (in_one(ref, limit, dimension, there) or in_one(mov, own if dimension else 0.0, dimension, here)):
         return None
     together = dimension == 0 or in_one(ref, limit, 0) or in_one(mov, 0.0, 0)
