@@ -45,8 +45,11 @@ class Homography:
         self._check()
 
     def _check(self) -> None:
-        if abs(np.linalg.det(self.matrix / max(float(np.abs(self.matrix).max()), 1e-300))) < 1e-14:
-            raise StreamError("Homography: its matrix is singular; expected one that has an inverse")
+        # Columns and rows of size 1: a shift of kilometres does not make a rotation singular.
+        balanced = self.matrix / np.maximum(np.abs(self.matrix).max(axis=0), 1e-300)
+        balanced = balanced / np.maximum(np.abs(balanced).max(axis=1, keepdims=True), 1e-300)
+        if abs(np.linalg.det(balanced)) < 1e-14:
+            raise StreamError(f"{type(self).__name__}: its matrix is singular; expected one that has an inverse")
         last = self.matrix[-1, -1]
         if last not in (0.0, 1.0) and abs(last) > 1e-12 * np.abs(self.matrix).max():
             object.__setattr__(self, "matrix", _frozen(self.matrix / last))

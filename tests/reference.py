@@ -447,6 +447,8 @@ def guided_pairs(geometry, x, y, distance):
             return ahead & (abs(back[:, :2] @ y.T + back[:, 2:]) <= distance)
         ahead = ((x[:, None] - there[None]) ** 2).sum(axis=-1) <= distance**2
         return ahead & (((back[:, None] - y[None]) ** 2).sum(axis=-1) <= distance**2)
+
+
 # Information
 
 
@@ -480,6 +482,8 @@ def position_slopes(rows, image, positions, polynomials):
         change = polynomials[row, int(grey)] @ (grey - int(grey)) ** np.arange(3)
         found[i] = change * np.array([[1 - v, v] @ corners @ [-1, 1], [-1, 1] @ corners @ [1 - u, u]])
     return found
+
+
 # --- avfuse._kernels.robust and its estimators -------------------------------------------------------------------------
 # --- avfuse._kernels.robust and its estimators ------------------------------------------------------------------------
 
@@ -580,6 +584,8 @@ def gradient_moments(own, seen, inside, scale):
                     for j in range(3 - i):
                         pulls[:, i, j] += weight * left[c, y, x] * np.array([gx, gy]) * v**i * u**j
     return squares, pulls
+
+
 def lag_sums(correlations: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Every pair's correlation at the lag of every direction, in 1/256 of a lag, added up."""
     lags = np.arange(correlations.shape[1])
@@ -591,6 +597,8 @@ def fits_of_directions(whitened: np.ndarray, steering: np.ndarray) -> np.ndarray
     """|a^H z|^2 / channels^2 of every moment and frequency."""
     turned = np.einsum("mb,mkb->kb", steering.conj().astype(np.complex128), whitened)
     return (np.abs(turned) ** 2 / len(whitened) ** 2).astype(np.float32)
+
+
 # --- points ----------------------------------------------------------------------------------------------------------
 
 
@@ -746,6 +754,8 @@ def standing_out(positions, depths, cell, columns, rows, reach):
                     found[i] = 1 - line * depths[i]
                     behind[i] = i_a if depths[i_a] > depths[i_b] else i_b
     return found, behind
+
+
 def plane_distances(points, normals, match, given, rotation, translation):
     """Twin of avfuse._kernels.points.plane_distances."""
     moved = given @ rotation.T + translation

@@ -71,6 +71,12 @@ def test_one_point_is_taken_as_many_are():
     assert_allclose(made(np.array([1.0, 2.0, 3.0])), made(np.array([[1.0, 2.0, 3.0]]))[0])
 
 
+@pytest.mark.parametrize("away", [1e3, 5e6, 1e9])
+def test_frames_may_lie_far_apart(away):
+    made = Rigid.from_parts(rigid(2).rotation, [away, -away, 10.0])
+    assert_allclose(made.inverse()(made([[1.0, 2.0, 3.0]])), [[1.0, 2.0, 3.0]], atol=1e-12 * away + 1e-9)
+
+
 def test_parts_of_a_similarity():
     made = some("similarity", 3)
     assert made.scale == pytest.approx(2.5)

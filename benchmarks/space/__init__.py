@@ -8,7 +8,7 @@ from avfuse.reporting.tables import Table
 from benchmarks.options import Options
 from benchmarks.tables import Goals, show
 
-PARTS = ("matching", "transforms", "registration", "depth", "sound")
+PARTS = ("matching", "transforms", "registration", "clouds", "depth", "sound")
 
 
 def benchmark(options: Options) -> bool:
