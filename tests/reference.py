@@ -484,7 +484,6 @@ def position_slopes(rows, image, positions, polynomials):
     return found
 
 
-# --- avfuse._kernels.robust and its estimators -------------------------------------------------------------------------
 # --- avfuse._kernels.robust and its estimators ------------------------------------------------------------------------
 
 

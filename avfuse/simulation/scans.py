@@ -89,7 +89,7 @@ def _scan(
     else:
         far = seen.hit(pose.translation, outside)
     whole = far < 60.0
-    return rays[whole] * (far[whole] + rng.normal(0, noise, whole.sum()))[:, None]
+    return np.asarray(rays[whole] * (far[whole] + rng.normal(0, noise, whole.sum()))[:, None])
 
 
 def _place(place: Place, rng: np.random.Generator) -> _Walls:
@@ -109,9 +109,8 @@ def _place(place: Place, rng: np.random.Generator) -> _Walls:
         for _ in range(8):
             far, round_ = rng.uniform(1.8, 3.5), rng.uniform(-np.pi, np.pi)
             c = rng.uniform(0.2, 0.9)
-            box(
-                far * np.cos(round_), far * np.sin(round_), c - 1.4, *rng.uniform(0.2, 0.6, 2), c, rng.uniform(0, np.pi)
-            )
+            a, b = rng.uniform(0.2, 0.6, 2)
+            box(far * np.cos(round_), far * np.sin(round_), c - 1.4, a, b, c, rng.uniform(0, np.pi))
     elif place == "street":
         sheets.append(([0, 0, -1.8], [60, 0, 0], [0, 60, 0]))
         for side in (-1, 1):
@@ -128,5 +127,4 @@ def _place(place: Place, rng: np.random.Generator) -> _Walls:
             sheets.append(([0, y, z], [500, 0, 0], up))
     else:
         sheets.append(([0, 0, -1.8], [500, 0, 0], [0, 500, 0]))
-    middle, side, up = (np.array(v, np.float64) for v in zip(*sheets, strict=True))
-    return _Walls(middle, side, up)
+    return _Walls(*(np.array(v, np.float64) for v in zip(*sheets, strict=True)))

@@ -55,7 +55,7 @@ _PROPER = [np.array(s, np.float64) for s in ((1, 1, 1), (1, -1, -1), (-1, 1, -1)
 
 def _axes(points: F64) -> F64:
     axes = np.asarray(np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2].T)
-    return axes * np.array([1.0, 1.0, np.linalg.det(axes)])
+    return np.asarray(axes * np.array([1.0, 1.0, np.linalg.det(axes)]))
 
 
 def described(surface: Surface, reach: float) -> F64:
