@@ -177,28 +177,27 @@ def _nats(new: _New, times: F64, values: F64) -> tuple[F64, F64]:
     def train(amplitudes: F64) -> NDArray[np.complex128]:
         return np.asarray(np.conj(fft.rfft(np.bincount(place, amplitudes, minlength=n))))
 
-    def lagged(left: F64, right: NDArray[np.complex128]) -> F64:
-        product = fft.irfft(fft.rfft(left, n) * right, n)
+    def lagged(left: NDArray[np.complex128], right: NDArray[np.complex128]) -> F64:
+        product = fft.irfft(left * right, n)
         return np.concatenate([product[n - size + 1 :], product[: track.size]])
 
-    plain = train(weights)
-    count = lagged(known.astype(np.float64), plain)
+    plain, seen_trains = train(weights), [train(weights * channel) for channel in seen.T]
+    flat, heard_bins = fft.rfft(known.astype(np.float64), n), fft.rfft(heard, n)
+    count = lagged(flat, plain)
     enough = np.flatnonzero(count > _FEWEST)
     count = count[enough]
+
+    def means(left: NDArray[np.complex128], right: NDArray[np.complex128]) -> F64:
+        return lagged(left, right)[enough] / count
 
     def matrices(entries: list[list[F64]]) -> F64:
         return np.asarray(np.array(entries).transpose(2, 0, 1))
 
-    def sums(left: F64, right: NDArray[np.complex128]) -> F64:
-        return lagged(left, right)[enough]
-
-    flat = known.astype(np.float64)
-    mean_heard = np.array([sums(channel, plain) for channel in heard]).T / count[:, None]
-    mean_seen = np.array([sums(flat, train(weights * channel)) for channel in seen.T]).T / count[:, None]
-    scale = count[:, None, None]
-    cross = matrices([[sums(one, train(weights * two)) for two in seen.T] for one in heard]) / scale
-    one = matrices([[sums(a * b, plain) for b in heard] for a in heard]) / scale
-    two = matrices([[sums(flat, train(weights * a * b)) for b in seen.T] for a in seen.T]) / scale
+    mean_heard = np.array([means(bins, plain) for bins in heard_bins]).T
+    mean_seen = np.array([means(flat, right) for right in seen_trains]).T
+    cross = matrices([[means(bins, right) for right in seen_trains] for bins in heard_bins])
+    one = matrices([[means(fft.rfft(a * b, n), plain) for b in heard] for a in heard])
+    two = matrices([[means(flat, train(weights * a * b)) for b in seen.T] for a in seen.T])
     cross -= mean_heard[:, :, None] * mean_seen[:, None, :]
     one -= mean_heard[:, :, None] * mean_heard[:, None, :]
     two -= mean_seen[:, :, None] * mean_seen[:, None, :]

@@ -262,22 +262,8 @@ def _by_frames(seen: ImageMotion, sensor: Samples, max_offset: float | None) -> 
     again, _ = repetition(track_of(sensor.times, sensor.values, 5 * slow, slow))
     ratio = _FRAMES_RATIO if duration >= _BRIEF and again < _REPEATS else _FRAMES_RATIO_POOR
     distinct = min((found.nats - found.other) / _FRAMES_APART, found.nats / max(found.other, 1.0) / ratio)
-    probability = logistic(math.log(max(found.nats / _FRAMES_NATS, 1e-9)) / _SOFT_STRENGTH) * logistic(
-        math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
-    )
-    if probability < _ACCEPT:
-        return None
-    c = found.coupling
-    rotation = _rotation_of(c)
-    one_turn = rotation.matrix is None and c.moments < _FEW_MOMENTS
-    clock = ClockEstimate(
-        "aligned",
-        clock_of(c),
-        cov_at_zero(c.cov, c.centre),
-        min(probability, _ONE_TURN) if one_turn else probability,
-        diagnostics={"middle": c.centre, "nats": found.nats, "explained": c.explained, "moments": c.moments},
-    )
-    return MotionEstimate(clock, rotation)
+    probability = _probability(found.nats / _FRAMES_NATS, distinct)
+    return None if probability < _ACCEPT else _aligned(found.coupling, probability, "rotation", nats=found.nats)
 
 
 def _by_rows(found: MotionEstimate, seen: ImageMotion, sensor: Samples) -> MotionEstimate:
@@ -426,10 +412,7 @@ def _search(
         again, every = repetition(grids[1])
         if again > _REPEATS and (max_offset is None or max_offset > every / 2):
             distinct = min(distinct, 1.0)
-    probability = logistic(math.log(max(best, 1e-9)) / _SOFT_STRENGTH) * logistic(
-        math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
-    )
-    return _Comparison(apart, probability, distinct, 1 / high)
+    return _Comparison(apart, _probability(best, distinct), distinct, 1 / high)
 
 
 def _common(grids: Sequence[Track], match: Match) -> float:
@@ -452,6 +435,13 @@ def _weighed(grids: Sequence[Track], coupling: Coupling, high: float) -> Match:
     return Match(coupling, how, how.information / channels / _COHERENCE + new / _INNOVATIONS)
 
 
+def _probability(strength: float, distinct: float) -> float:
+    """That a match is right, both over what it takes."""
+    return logistic(math.log(max(strength, 1e-9)) / _SOFT_STRENGTH) * logistic(
+        math.log(max(distinct, 1e-9)) / _SOFT_DISTINCT
+    )
+
+
 def logistic(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
@@ -472,15 +462,18 @@ def _answer(found: _Comparison, x: Samples, y: Samples, relation: Relation) -> M
         message = f"its {_said(y)} shares {much} with that of the reference"
         return MotionEstimate(ClockEstimate("no_match", confidence=found.probability, message=message))
     settled = _settle(x, y, best, relation)
-    c = settled.coupling
+    return _aligned(settled.coupling, found.probability, relation, strength=found.strength)
+
+
+def _aligned(c: Coupling, probability: float, relation: Relation, **told: float) -> MotionEstimate:
     rotation = _rotation_of(c) if relation == "rotation" else None
     one_turn = rotation is not None and rotation.matrix is None and c.moments < _FEW_MOMENTS
     clock = ClockEstimate(
         "aligned",
-        settled.map,
+        clock_of(c),
         cov_at_zero(c.cov, c.centre),
-        min(found.probability, _ONE_TURN) if one_turn else found.probability,
-        diagnostics={"middle": c.centre, "strength": found.strength, "explained": c.explained, "moments": c.moments},
+        min(probability, _ONE_TURN) if one_turn else probability,
+        diagnostics={"middle": c.centre, **told, "explained": c.explained, "moments": c.moments},
     )
     return MotionEstimate(clock, rotation)
 
