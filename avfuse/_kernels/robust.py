@@ -150,6 +150,31 @@ def weigh(squared, threshold2, weights, out):
             out[i] = weights[k] + (u * last - k) * (weights[k + 1] - weights[k])
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def along(ambient, slope, moves, half, small, gradient):
+    """Normal equations of all entries in the free parameters: small = moves^T ambient moves, gradient = moves^T slope.
+
+    half: room for ambient moves.
+    """
+    m, free = moves.shape
+    for i in range(m):
+        for k in range(free):
+            total = 0.0
+            for j in range(m):
+                total += ambient[i, j] * moves[j, k]
+            half[i, k] = total
+    for k in range(free):
+        for l in range(free):
+            total = 0.0
+            for i in range(m):
+                total += moves[i, k] * half[i, l]
+            small[k, l] = total
+        total = 0.0
+        for i in range(m):
+            total += moves[i, k] * slope[i]
+        gradient[k] = total
+
+
 REFINE = float64(
     types.FunctionType(RESIDUALS), types.FunctionType(NORMAL), types.FunctionType(TANGENT),
     types.FunctionType(RETRACT), MODEL, float64, DATA, float64, MODEL, MODEL, int64, int64, float64,
@@ -179,22 +204,7 @@ def refined(residuals, normal, tangent, retract, model, cost, data, threshold2, 
         weigh(squared, threshold2, weights, w)
         normal(model, data, w, ambient, slope)
         tangent(model, moves)
-        for i in range(m):
-            for k in range(free):
-                total = 0.0
-                for j in range(m):
-                    total += ambient[i, j] * moves[j, k]
-                half[i, k] = total
-        for k in range(free):
-            for l in range(free):
-                total = 0.0
-                for i in range(m):
-                    total += moves[i, k] * half[i, l]
-                small[k, l] = total
-            total = 0.0
-            for i in range(m):
-                total += moves[i, k] * slope[i]
-            gradient[k] = total
+        along(ambient, slope, moves, half, small, gradient)
         better = False
         before = cost
         for _attempt in range(4):
@@ -369,23 +379,11 @@ def scattered(normal, model, data, moves, squared, square, dimensions, inverse, 
         normal(model, one, weight, ambient, slope)
         follows = (1.0 - u) ** 2 - 4.0 * u * (1.0 - u) / dimensions
         share = 0.0
-        for a in range(m):
-            for k in range(free):
-                total = 0.0
-                for b in range(m):
-                    total += ambient[a, b] * moves[b, k]
-                half[a, k] = total
+        along(ambient, slope, moves, half, small, says)
         for k in range(free):
-            total = 0.0
-            for a in range(m):
-                total += slope[a] * moves[a, k]
-            says[k] = (1.0 - u) ** 2 * total
+            says[k] *= (1.0 - u) ** 2
             for l in range(free):
-                total = 0.0
-                for a in range(m):
-                    total += moves[a, k] * half[a, l]
-                small[k, l] = total
-                share += inverse[k, l] * total
+                share += inverse[k, l] * small[k, l]
         share = min(max(share * follows / dimensions, 0.0), 0.9)
         for k in range(free):
             for l in range(free):
