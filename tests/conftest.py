@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine is no fault of what is tested.
-settings.register_profile("avfuse", deadline=None)
+# A busy machine is no fault of what is tested; the same examples each time, so that a change is judged by itself.
+# `pytest --hypothesis-profile=hunt` looks for new ones.
+settings.register_profile("avfuse", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None)
 settings.load_profile("avfuse")
 
 # Benchmarks are not installed; appended, so that avfuse itself still comes from where it is installed.

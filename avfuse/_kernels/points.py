@@ -242,7 +242,10 @@ def smallest_axis(xx, xy, xz, yy, yz, zz):
         if l2 > l0:
             x0, y0, z0, l0 = xz, yz, c, l2
     length = 1.0 / np.sqrt(l0)
-    return x0 * length, y0 * length, z0 * length, low, middle, high
+    x0, y0, z0 = x0 * length, y0 * length, z0 * length
+    # The angle keeps half of the digits where the two lower values are alike; along the axis itself all are kept.
+    low = x0 * (xx * x0 + 2.0 * (xy * y0 + xz * z0)) + y0 * (yy * y0 + 2.0 * yz * z0) + zz * z0 * z0
+    return x0, y0, z0, low, 3.0 * q - high - low, high
 
 
 @njit(cache=True, nogil=True)
