@@ -301,7 +301,9 @@ def clumping(errors: F64, positions: F64) -> float:
         return 1.0
     place = np.zeros(n, np.int64)
     for column in positions.T[:2]:
-        rank = np.argsort(np.argsort(column, kind="stable"), kind="stable")
+        order = np.argsort(column, kind="stable")
+        rank = np.empty(n, np.int64)
+        rank[order] = np.arange(n)
         place = place * cells + rank * cells // n
     sums = np.stack([np.bincount(place, e, cells ** min(positions.shape[1], 2)) for e in errors.T])
     total = float(np.sum(errors**2))

@@ -246,11 +246,13 @@ def in_line(
     ways = stops - starts
     length = np.linalg.norm(ways, axis=1)
     starts, ways = starts[length > 0], ways[length > 0] / length[length > 0, None]
-    away = own[None] - starts[:, None]
-    along = np.einsum("lnd,ld->ln", away, ways)
-    off = np.sum(away**2, axis=2) - along**2
-    best = int(np.argmin(np.sum(np.minimum(off, closer**2), axis=1)))
-    everyone = points - starts[best]
+    # Squared distances from every line, as products of matrices; from the middle, so that no digits are lost.
+    middle = middle_of(own)
+    own, starts = own - middle, starts - middle
+    along = own @ ways.T - np.sum(starts * ways, axis=1)
+    off = np.sum(own**2, axis=1)[:, None] - 2 * own @ starts.T + np.sum(starts**2, axis=1) - along**2
+    best = int(np.argmin(np.sum(np.minimum(off, closer**2), axis=0)))
+    everyone = points - middle - starts[best]
     beside = np.sum(everyone**2, axis=1) - (everyone @ ways[best]) ** 2 > closer**2
     chance = log_chance(int(beside.sum()), different(points[beside & agree]), replace(estimator, sample=confirm), share)
     return chance > _BESIDE
