@@ -221,7 +221,6 @@ def smallest_axis(xx, xy, xz, yy, yz, zz):
     turn = np.arccos(min(1.0, max(-1.0, half))) / 3.0
     high = q + 2.0 * p * np.cos(turn)
     low = q + 2.0 * p * np.cos(turn + 2.0943951023931953)
-    middle = 3.0 * q - high - low
     a, b, c = xx - low, yy - low, zz - low
     # Two rows of C - low * 1 span the other axes; the pair with the longest product tells best.
     x0, y0, z0 = xy * yz - xz * b, xz * xy - a * yz, a * b - xy * xy
