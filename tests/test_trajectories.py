@@ -12,11 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.transform import Rotation
 
 import avfuse
+from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.simulation.motions import simulate_motions
-from avfuse.simulation.trackers import simulate_trackers
+from avfuse.simulation.trackers import simulate_imus, simulate_trackers
 from avfuse.spatial.cameras import average_poses, calibrate_cameras, track_board
 from avfuse.spatial.hand_eye import calibrate_hand_eye
+from avfuse.spatial.lever_arm import estimate_lever_arm
 from avfuse.spatial.poses import Poses
 from avfuse.spatial.rotation import calibrate_rotation
 from avfuse.spatial.trajectories import (
@@ -27,6 +29,7 @@ from avfuse.spatial.trajectories import (
     transformed,
     umeyama,
 )
+from avfuse.stream import Stream
 from avfuse.transform import Camera, Rigid, Similarity
 
 TURN = Rotation.from_rotvec([0.3, -0.5, 1.1]).as_matrix()
@@ -238,6 +241,55 @@ def test_turning_about_one_axis_is_told():
     assert found.rotation.status == "degenerate"
     assert "one axis" in found.rotation.message
     assert found.axes[1] < 0.1 * found.axes[2]
+
+
+@pytest.mark.parametrize("by", ["rates", "poses"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_accelerometers_tell_the_lever_arm(by, seed):
+    pair = simulate_imus(np.random.default_rng(seed))
+    reference = pair.poses if by == "poses" else pair.rates[0]
+    felt = (None if by == "poses" else pair.accelerations[0], pair.accelerations[1])
+    found = calibrate_rotation(reference, pair.rates[1], accelerations=felt)
+    e = tracker_errors(found.transform.transform, pair.truth)
+    assert np.degrees(np.linalg.norm(e[:3])) < 0.5
+    assert np.linalg.norm(e[3:]) < 0.005
+    assert (np.abs(e) < 4 * found.transform.std).all()
+
+
+def test_stated_errors_of_lever_arms_are_those_made():
+    z = []
+    for seed in range(20):
+        pair = simulate_imus(np.random.default_rng([7, seed]))
+        arm = estimate_lever_arm(*pair.rates, pair.accelerations, ClockMap(pair.offset, 0.0), pair.truth.rotation)
+        z.extend((arm.place - pair.truth.translation) / np.sqrt(np.diag(arm.cov)))
+    assert np.mean(np.abs(z) < 1.96) >= 0.9
+    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.3
+
+
+@pytest.mark.parametrize(("turning", "related"), [("planar", True), ("free", False)])
+def test_a_lever_arm_that_is_not_told_is_refused(turning, related):
+    pair = simulate_imus(np.random.default_rng(3), turning=turning, related=related)
+    clock = ClockMap(pair.offset, 0.0)
+    for reference, felt in ((pair.rates[0], pair.accelerations[0]), (pair.poses, None)):
+        arm = estimate_lever_arm(reference, pair.rates[1], (felt, pair.accelerations[1]), clock, pair.truth.rotation)
+        assert arm.place is None
+        assert arm.message
+
+
+def test_accelerations_that_do_not_fit_are_told():
+    pair = simulate_imus(np.random.default_rng(1), duration=10.0)
+    one, two = pair.accelerations
+    for reference, moving, given, said in (
+        (*pair.rates, (one, two, two), "two streams"),
+        (*pair.rates, (None, two), "accelerations of reference: None"),
+        (*pair.rates, (one, replace(two, unit="g")), "in g; expected"),
+        (*pair.rates, (one, pair.rates[1]), "rotation_rate"),
+        (pair.poses, pair.rates[1], (one, two), "its poses tell them"),
+        (pair.poses, pair.poses, (None, two), "moving is a stream of pose"),
+        (*pair.rates, (one, Stream("norm", "acceleration", np.ones((500, 1)), rate=100.0)), "expected x, y, z"),
+    ):
+        with pytest.raises(StreamError, match=said):
+            calibrate_rotation(reference, moving, accelerations=given)
 
 
 # --- cameras ---------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The rotation between two sensors on one body, with their clocks: gyroscopes, orientations, poses, pictures.
 
 Clock: `avfuse.temporal.estimate_motion`. Rotation: what both turned by, segment by segment; the segments on which most
-agree by RANSAC (Fischler and Bolles 1981), then least squares with biases (Wahba 1965). Between two trackers of poses
-the lever arm is found too (hand_eye.py).
+agree by RANSAC (Fischler and Bolles 1981), then least squares with biases (Wahba 1965). The lever
+arm too: between two trackers of poses (hand_eye.py), and of accelerometers that come with the rates (lever_arm.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from avfuse.alignment import ClockEstimate
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.spatial.hand_eye import calibrate_hand_eye
+from avfuse.spatial.lever_arm import check_accelerations, estimate_lever_arm
 from avfuse.stream import Stream
 from avfuse.temporal.motion import RotationEstimate
+from avfuse.transform import Rigid
 from avfuse.transform_estimate import TransformEstimate
 
 F64 = NDArray[np.float64]
@@ -36,8 +38,8 @@ class RotationCalibration:
     """clock: of the moving stream on the reference's. rotation: v_reference = matrix @ v_moving.
 
     axes: `(3,)` rad/s, root of the mean square of how both turned about each of three axes, least first: two must be
-    turned about. agreeing: share of the segments, each a second, that keep the rotation. transform: with the lever arm,
-    of two pose streams; None of others, whose rotation says nothing of where they sit.
+    turned about. agreeing: share of the segments, each a second, that keep the rotation. transform: T_ref_mov with the
+    lever arm, of two pose streams and of accelerations; None of others, whose rotation says nothing of where they sit.
     """
 
     clock: ClockEstimate
@@ -48,11 +50,19 @@ class RotationCalibration:
 
 
 def calibrate_rotation(
-    reference: Stream, moving: Stream, *, max_offset: float | None = None, rng: int | np.random.Generator = 0
+    reference: Stream,
+    moving: Stream,
+    *,
+    accelerations: tuple[Stream | None, Stream] | None = None,
+    max_offset: float | None = None,
+    rng: int | np.random.Generator = 0,
 ) -> RotationCalibration:
     """Clock and rotation that put the axes of `moving` on those of `reference`.
 
     reference, moving: rotation rates, orientations, poses or pictures (one at most).
+    accelerations: specific forces of the reference and of the moving, m/s^2, on the axes and clocks of their rotation
+        rates: they tell the lever arm, where the body turns enough about two axes. (None, that of the moving) for a
+        reference of poses in metres.
     max_offset: seconds, searched both ways.
     The covariance of the rotation vector, in the reference's axes, is from how segments disagree. `degenerate` where
     the two turned about one axis only, `no_match` where they keep no one rotation or share no motion (see `clock`).
@@ -69,6 +79,8 @@ def calibrate_rotation(
             raise StreamError(
                 f"calibrate_rotation: {argument} is a stream of {stream.kind}; expected {', '.join(TURNING)} or picture"
             )
+    if accelerations is not None:
+        check_accelerations(reference, moving, accelerations)
     rng = np.random.default_rng(rng)
     seen = [image_motion(s) if s.kind == "picture" else s for s in (reference, moving)]
     motion = compare_motions(seen[0], seen[1], max_offset)
@@ -87,10 +99,33 @@ def calibrate_rotation(
     alpha, beta = _segments(made[0], (times, made[1][1]), slow)
     found, axes, agreeing = _agreed(alpha, beta, rng)
     transform = None
-    if reference.kind == moving.kind == "pose" and found.status == "aligned":
+    if found.status != "aligned":
+        return RotationCalibration(clock, found, axes, agreeing)
+    if accelerations is not None:
+        transform = _placed(found, reference, moving, accelerations, clock.clock)
+    elif reference.kind == moving.kind == "pose":
         middle = float(clock.diagnostics.get("middle", times.mean()))
         transform = calibrate_hand_eye(reference, moving, offset=float(clock.clock(middle)) - middle, rng=rng).transform
     return RotationCalibration(clock, found, axes, agreeing, transform)
+
+
+def _placed(
+    rotation: RotationEstimate,
+    reference: Stream,
+    moving: Stream,
+    accelerations: tuple[Stream | None, Stream],
+    clock: ClockMap,
+) -> TransformEstimate:
+    assert rotation.matrix is not None
+    assert rotation.cov is not None
+    arm = estimate_lever_arm(reference, moving, accelerations, clock, rotation.matrix)
+    kind = {"kind": "rigid"}
+    if arm.place is None:
+        return TransformEstimate("degenerate", message=arm.message, diagnostics=kind)
+    cov = np.zeros((6, 6))
+    cov[:3, :3], cov[3:, 3:] = rotation.cov, arm.cov
+    answer = Rigid.from_parts(rotation.matrix, arm.place)
+    return TransformEstimate("aligned", answer, cov, confidence=1 - 1e-4, diagnostics=kind)
 
 
 def _segments(one: tuple[F64, F64], two: tuple[F64, F64], rate: float) -> tuple[F64, F64]:
