@@ -202,11 +202,10 @@ def _nuisance(forces: F64, edges: F64) -> F64:
 
 
 def _whole(y: F64, columns: F64, instruments: F64, edges: F64, forces: F64) -> _Rows | None:
-    good = (
-        np.isfinite(y).all(axis=1) & np.isfinite(columns).all(axis=(1, 2)) & np.isfinite(instruments).all(axis=(1, 2))
-    )
+    whole = np.isfinite(np.concatenate([y[:, :, None], columns, instruments], axis=2)).all(axis=(1, 2))
+    good = np.flatnonzero(whole)
     # The filter reaches over the ends.
-    good[:5] = good[-5:] = False
+    good = good[(good >= _ENDS) & (good < len(y) - _ENDS)]
     seconds = ((edges[:-1] - edges[0]) / _SEGMENT).astype(np.int64)[good]
     if len(np.unique(seconds)) < _FEWEST:
         return None
