@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from avfuse.errors import StreamError
+from avfuse.rotations import cross_matrices
 from avfuse.transform import Affine, Camera, Essential, Fundamental, Homography, Rigid, Similarity, Transform
 
 F64 = NDArray[np.float64]
@@ -140,7 +141,7 @@ def _views(
     seen = others + rng.normal(0, noise, others.shape)
     if kind == "pose":
         return Correspondences(seen, points, motion, right, clean, noise, camera, motion)
-    essential = Essential(_cross(motion.translation) @ motion.rotation)
+    essential = Essential(cross_matrices(motion.translation) @ motion.rotation)
     inverse = np.linalg.inv(camera.matrix)
     truth = essential if kind == "essential" else Fundamental(inverse.T @ essential.matrix @ inverse)
     return Correspondences(
@@ -151,7 +152,3 @@ def _views(
 def _direction(rng: np.random.Generator) -> F64:
     made = rng.normal(size=3)
     return np.asarray(made / np.linalg.norm(made))
-
-
-def _cross(t: F64) -> F64:
-    return np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])

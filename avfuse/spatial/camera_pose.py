@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from avfuse.errors import StreamError
 from avfuse.robust import Estimator, Rng
+from avfuse.rotations import nearest_rotation
 from avfuse.spatial.agreement import (
     Problem,
     around,
@@ -81,8 +82,7 @@ def estimate_pose(
     def matrices(models: F64) -> F64:
         entries = models.reshape(-1, 3, 4)
         found = np.tile(np.eye(4), (len(entries), 1, 1))
-        u, _, vt = np.linalg.svd(entries[:, :, :3])
-        found[:, :3, :3] = u @ vt
+        found[:, :3, :3] = nearest_rotation(entries[:, :, :3])
         found[:, :3, 3] = size * entries[:, :, 3] - found[:, :3, :3] @ middle
         return np.asarray(mount @ found)
 

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from avfuse.alignment import ClockEstimate
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.rotations import nearest_rotation
 from avfuse.spatial.poses import Poses, matrices_of
 from avfuse.stream import Stream
 from avfuse.transform import Rigid
@@ -185,7 +186,7 @@ def _rotation(alpha: F64, beta: F64, within: float, rng: np.random.Generator) ->
     # What axes are uncertain by, seen over the length of the vector.
     limit = 2 * within + 0.02 * np.linalg.norm(alpha, axis=1)
     for m, o in zip(p[crossing], q[crossing], strict=True):
-        r = _wahba(alpha[[m, o]], beta[[m, o]], np.ones(2))
+        r = nearest_rotation(alpha[[m, o]].T @ beta[[m, o]])
         left = np.linalg.norm(alpha - beta @ r.T, axis=1) / limit
         score = float(np.maximum(1 - left**2, 0).sum())
         if score > best:
@@ -194,22 +195,15 @@ def _rotation(alpha: F64, beta: F64, within: float, rng: np.random.Generator) ->
     for _ in range(10):
         if good.sum() < 2:
             return None
-        rotation = _wahba(alpha[good], beta[good], np.ones(int(good.sum())))
+        rotation = nearest_rotation(alpha[good].T @ beta[good])
         good = np.linalg.norm(alpha - beta @ rotation.T, axis=1) < limit
     return rotation, good
-
-
-def _wahba(alpha: F64, beta: F64, weight: F64) -> F64:
-    """Rotation with alpha = R beta in the least-squares sense (Kabsch 1976); the third axis of two by their product."""
-    u, _, vt = np.linalg.svd((alpha * weight[:, None]).T @ beta)
-    s = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    return np.asarray(u @ np.diag(s) @ vt)
 
 
 def _axes(alpha: F64, beta: F64) -> F64:
     """Mean squares of turns about three axes, least first. By products of what the two measured, so that noise, which
     knows nothing of the other's, makes no axis."""
-    r = _wahba(alpha, beta, np.ones(len(alpha)))
+    r = nearest_rotation(alpha.T @ beta)
     both = alpha.T @ (beta @ r.T) / len(alpha)
     return np.asarray(np.linalg.eigvalsh((both + both.T) / 2))
 

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.rotations import cross_matrices
 from avfuse.spatial.poses import Poses
 from avfuse.stream import Stream
 from avfuse.temporal.tracks import native_rate, samples_of
@@ -123,14 +124,6 @@ def _squares(w: F64) -> F64:
     return np.asarray((outer - np.eye(3) * np.sum(w * w, axis=1)[:, None, None]).reshape(-1, 9))
 
 
-def _crossed(v: F64) -> F64:
-    """[v]x `(n, 3, 3)`."""
-    made = np.zeros((len(v), 3, 3))
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        made[:, i, k], made[:, k, i] = v[:, j], -v[:, j]
-    return made
-
-
 def _slope(x: F64, step: float, order: int = 1) -> F64:
     """Derivative along the first axis, by five samples."""
     padded = np.pad(x, [(2, 2)] + [(0, 0)] * (x.ndim - 1), mode="edge")
@@ -149,7 +142,7 @@ def _moments(rates: tuple[F64, F64], edges: F64, sigma: float) -> F64:
     step = float(edges[1] - edges[0])
     times, w = rates
     pushed = _slope(_smooth(_steps(rates, edges), sigma), step)
-    return np.asarray(_crossed(pushed) + _smooth(_steps((times, _squares(w)), edges), sigma).reshape(-1, 3, 3))
+    return np.asarray(cross_matrices(pushed) + _smooth(_steps((times, _squares(w)), edges), sigma).reshape(-1, 3, 3))
 
 
 def _of_rates(
@@ -185,7 +178,7 @@ def _of_poses(poses: Poses, turned: tuple[F64, F64], told: tuple[F64, F64], edge
     arm = _slope(_smooth(turns, sigma), step, 2)
     # The other's rates, by the same filter.
     rates = _steps(turned, edges)
-    again = np.einsum("nij,njk->nik", turns, _crossed(_slope(rates, step)) + _squares(rates).reshape(-1, 3, 3))
+    again = np.einsum("nij,njk->nik", turns, cross_matrices(_slope(rates, step)) + _squares(rates).reshape(-1, 3, 3))
     facing = _smooth(turns, sigma)
     shared = [facing, _nuisance(forces, edges), np.broadcast_to(np.eye(3), turns.shape)]
     known = poses.known(middle)
@@ -198,7 +191,7 @@ def _of_poses(poses: Poses, turned: tuple[F64, F64], told: tuple[F64, F64], edge
 def _nuisance(forces: F64, edges: F64) -> F64:
     """Columns `(n, 3, 5)`: a small turn of the accelerometer, its scale, and how late it is."""
     late = _slope(forces, float(edges[1] - edges[0]))
-    return np.concatenate([-_crossed(forces), forces[:, :, None], late[:, :, None]], axis=2)
+    return np.concatenate([-cross_matrices(forces), forces[:, :, None], late[:, :, None]], axis=2)
 
 
 def _whole(y: F64, columns: F64, instruments: F64, edges: F64, forces: F64) -> _Rows | None:

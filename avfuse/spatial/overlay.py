@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from avfuse.errors import StreamError
+from avfuse.rotations import cross_matrices, nearest_rotation
 from avfuse.spatial.sound import SoundSource
 from avfuse.spatial.steering import F64, angles_of, direction_of
 from avfuse.transform import Camera, Rigid
@@ -301,7 +302,7 @@ def _rotation(
 
 def _ways(turn: F64, towards: F64, shift: F64) -> F64:
     """`(n, 3, 4)`: of R u + t / d when R turns by a small vector, and when 1 / d changes."""
-    return np.concatenate([-_cross(towards @ turn.T), np.tile(shift[:, None], (len(towards), 1, 1))], axis=2)
+    return np.concatenate([-cross_matrices(towards @ turn.T), np.tile(shift[:, None], (len(towards), 1, 1))], axis=2)
 
 
 def _prior(information: F64, right: F64, common: float, std: float) -> None:
@@ -323,19 +324,13 @@ def _from_two(towards: F64, rays: F64, shift: F64, bend: F64) -> F64:
     aims = rays
     turn = np.eye(3)
     for _ in range(2):
-        turn = _kabsch(aims, towards)
+        turn = nearest_rotation(aims.T @ towards)
         # R u = ray * length - t / d, with the length that keeps |R u| = 1.
         b = shift * bend[:, None]
         along = np.sum(rays * b, axis=1)
         length = along + np.sqrt(np.maximum(along**2 + 1 - np.sum(b**2, axis=1), 1e-9))
         aims = rays * length[:, None] - b
     return np.asarray(turn)
-
-
-def _kabsch(aims: F64, towards: F64) -> F64:
-    """Rotation that takes vectors to aims, least squares."""
-    u, _, vt = np.linalg.svd(aims.T @ towards)
-    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
 
 
 def _along(turn: F64, towards: F64, shift: F64, bend: F64) -> F64:
@@ -358,13 +353,6 @@ def _standard(
     z = np.sqrt(np.maximum(np.einsum("ni,nij,nj->n", off, inverse, off), 0.0))
     z = np.where(np.sum(made * rays, axis=1) > 0, z, 1e3)
     return np.nan_to_num(z, nan=1e3), np.nan_to_num(off), np.nan_to_num(inverse)
-
-
-def _cross(v: F64) -> F64:
-    """`(n, 3, 3)` matrices of the cross product by v."""
-    zero = np.zeros(len(v))
-    x, y, z = v.T
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
 
 
 def _best_side(answers: list[_Answer], shift: F64, shift_std: float, usable: np.ndarray) -> TransformEstimate:

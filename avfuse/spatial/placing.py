@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from avfuse._kernels.points import extent, voxel_means
+from avfuse.rotations import nearest_rotation
 from avfuse.spatial.surfaces import Surface, surface_of
 
 F64 = NDArray[np.float64]
@@ -130,9 +131,7 @@ def differ(one: Pose, two: Pose, radius: float, least: float) -> bool:
 def rigid_of_many(p: F64, q: F64) -> tuple[F64, F64]:
     """Rotations `(n, 3, 3)` and translations `(n, 3)` that take q to p, both `(n, k, 3)` (Kabsch 1976)."""
     a, b = p.mean(axis=1), q.mean(axis=1)
-    u, _, vt = np.linalg.svd(np.einsum("nki,nkj->nij", p - a[:, None], q - b[:, None]))
-    u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
-    rotations = u @ vt
+    rotations = nearest_rotation(np.einsum("nki,nkj->nij", p - a[:, None], q - b[:, None]))
     return rotations, a - np.einsum("nij,nj->ni", rotations, b)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from avfuse._kernels.points import plane_distances
 from avfuse.cores import cores
 from avfuse.errors import StreamError
+from avfuse.rotations import nearest_rotation
 from avfuse.spatial.icp import Fit, Fitting, fit
 from avfuse.spatial.placing import differ, overlap, poses, sparse
 from avfuse.spatial.surfaces import Cloud, Surface, fitting_voxel, surface_of
@@ -313,8 +314,7 @@ def _plain(found: _Answer) -> bool:
 
 def _outside(found: Fit, one: Cloud, two: Cloud) -> Rigid:
     """In the frames that were given, not about the clouds' means."""
-    u, _, vt = np.linalg.svd(found.rotation)
-    rotation = u @ vt
+    rotation = nearest_rotation(found.rotation)
     return Rigid.from_parts(rotation, found.translation + one.mean - rotation @ two.mean)
 
 

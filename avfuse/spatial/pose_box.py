@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from avfuse.rotations import nearest_rotation
 from avfuse.transform import Rigid
 
 F64 = NDArray[np.float64]
@@ -56,8 +57,7 @@ class PoseBox:
 def moved(pose: Rigid, change: F64) -> Rigid:
     """R' = exp(r) R, t' = t + d for a change (r, d)."""
     turned = Rotation.from_rotvec(change[:3]).as_matrix() @ pose.rotation
-    u, _, vt = np.linalg.svd(turned)
-    return Rigid.from_parts(u @ vt, pose.translation + change[3:])
+    return Rigid.from_parts(nearest_rotation(turned), pose.translation + change[3:])
 
 
 def left_jacobian(r: F64) -> F64:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from avfuse.alignment import ClockEstimate
 from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
+from avfuse.rotations import nearest_rotation
 from avfuse.spatial.hand_eye import calibrate_hand_eye
 from avfuse.spatial.lever_arm import check_accelerations, estimate_lever_arm
 from avfuse.stream import Stream
@@ -174,7 +174,7 @@ def _agreed(alpha: F64, beta: F64, rng: np.random.Generator) -> tuple[RotationEs
     best, matrix = np.inf, np.eye(3)
     for _ in range(_TRIES):
         some = rng.choice(n, min(3, n), replace=False, p=chance / chance.sum())
-        r = _nearest(moments[some].sum(axis=0))
+        r = nearest_rotation(moments[some].sum(axis=0))
         score = float(np.median(left_by(r)))
         if score < best:
             best, matrix = score, r
@@ -182,7 +182,7 @@ def _agreed(alpha: F64, beta: F64, rng: np.random.Generator) -> tuple[RotationEs
     for _ in range(20):
         left = left_by(matrix)
         now = left <= _INSIDE * float(np.median(left))
-        matrix = _nearest(moments[now].sum(axis=0))
+        matrix = nearest_rotation(moments[now].sum(axis=0))
         if (now == good).all():
             break
         good = now
@@ -216,10 +216,3 @@ def _agreed(alpha: F64, beta: F64, rng: np.random.Generator) -> tuple[RotationEs
             agreeing,
         )
     return RotationEstimate("aligned", matrix, cov, gain), axes, agreeing
-
-
-def _nearest(moment: F64) -> F64:
-    """The rotation R that makes alpha = R beta best, of the sum of alpha beta^T (Kabsch 1976)."""
-    u, _, vt = np.linalg.svd(moment)
-    made = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))]) @ vt
-    return np.asarray(Rotation.from_matrix(made).as_matrix())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from avfuse.clock import ClockMap
+from avfuse.rotations import cross_matrices, nearest_rotation
 from avfuse.temporal.calibration import PRIOR_DRIFT
 from avfuse.temporal.tracks import Track, octave_mean, shaped, windows_of
 
@@ -75,19 +76,6 @@ class Coupling:
 
     def on_reference(self, times: F64) -> F64:
         return times + self.lag + self.drift * (times - self.centre)
-
-
-def nearest_rotation(matrix: F64) -> F64:
-    """The rotation R that maximises trace(R^T matrix) (Kabsch 1976)."""
-    u, _, vt = np.linalg.svd(matrix)
-    return np.asarray(u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt)
-
-
-def cross_matrices(vectors: F64) -> F64:
-    """`[v]_x` of `(n, 3)` vectors."""
-    out = np.zeros((len(vectors), 3, 3))
-    out[:, 0, 1], out[:, 0, 2], out[:, 1, 2] = -vectors[:, 2], vectors[:, 1], -vectors[:, 0]
-    return out - out.transpose(0, 2, 1)
 
 
 class _Reference:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from avfuse.features.flow import ImageMotion
+from avfuse.rotations import nearest_rotation
 from avfuse.temporal.calibration import PRIOR_DRIFT
 from avfuse.temporal.coupling import (
     Coupling,
     effective_count,
     larger,
-    nearest_rotation,
     prediction_error,
     spread_of_scores,
     symmetric_inverse,
