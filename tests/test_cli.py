@@ -530,6 +530,11 @@ def test_a_reader_that_leaves_early_changes_nothing(takes: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def _heed_interrupts() -> None:
+    """In a child: whoever runs the tests in the background has them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_render_leaves_nothing_behind(
     takes: Path, tmp_path: Path, sent: signal.Signals, code: int
@@ -549,8 +554,7 @@ def test_an_interrupted_render_leaves_nothing_behind(
         [*AVFUSE, "render", tmp_path / "alignment.json", "-o", aligned],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background has it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not (aligned.is_dir() and any(aligned.iterdir())):
@@ -668,7 +672,13 @@ def test_interrupted_evaluate_keeps_finished_cases_and_leaves_no_process(cases: 
     )
     out = tmp_path / "out"
     command = [*AVFUSE, "evaluate", str(cases), "--method", f"{method}:slow", "-o", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
+    )
     for _ in range(1200):
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
             break

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,25 @@ _STEADY = 0.5  # deviation of the features; stationary noise reaches 0.42, the q
 F32 = NDArray[np.float32]
 
 
+class _Spill:
+    """Samples in a file without a name, which goes with the last that reads it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, samples: F32) -> None:
+        self._file.write(np.ascontiguousarray(samples, np.float32).data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def read(self, first: int, count: int) -> F32:
+        return np.frombuffer(os.pread(self._file.fileno(), 4 * count, 4 * first), np.float32)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
 @dataclass(frozen=True, eq=False)
 class Heard:
     """One sound stream, prepared.
@@ -59,7 +78,7 @@ class Heard:
     active: NDArray[np.bool_]
     liveliness: F32
     _samples: F32 | None
-    _spill: IO[bytes] | None
+    _spill: _Spill | None
     _origin: int = 0  # sample of the spilled sound at which this one begins
 
     @property
@@ -81,8 +100,7 @@ class Heard:
             out[low - first : high - first] = self._samples[low:high]
         else:
             assert self._spill is not None
-            data = os.pread(self._spill.fileno(), 4 * (high - low), 4 * (self._origin + low))
-            out[low - first : high - first] = np.frombuffer(data, np.float32)
+            out[low - first : high - first] = self._spill.read(self._origin + low, high - low)
         return out
 
     def excerpt(self, begin: float, end: float) -> Heard:
@@ -201,7 +219,7 @@ def hear(stream: Stream) -> Heard:
     start: float | None = None
     position = 0  # samples written
     parts: list[F32] = []
-    spill: Any = None
+    spill: _Spill | None = None
     features: list[NDArray[np.floating]] = []
     covered: list[tuple[int, int]] = []
     # Frame k is centred on sample k * hop: the first needs half a window before the start.
@@ -213,10 +231,10 @@ def hear(stream: Stream) -> Heard:
         position += len(samples)
         if position > _KEEP and spill is None:
             features[:] = [part.astype(np.float16) for part in features]
-            spill = tempfile.TemporaryFile(prefix="avfuse-")  # noqa: SIM115  (lives as long as Heard)
+            spill = _Spill(tempfile.TemporaryFile(prefix="avfuse-"))  # noqa: SIM115  (until nobody reads it)
         if spill is not None:
             for part in parts:
-                spill.write(np.ascontiguousarray(part, np.float32).data)
+                spill.write(part)
             parts = []
         tail = np.concatenate([tail, samples])
         if len(tail) >= _WINDOW:

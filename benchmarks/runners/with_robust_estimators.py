@@ -1,4 +1,4 @@
-"""OpenCV, PoseLib and pydegensac on correspondences.
+"""OpenCV, and PoseLib and pydegensac where they are installed, on correspondences.
 
 Arguments: in.npz (kind_0, ref_0, mov_0, ...; K), out.npz, repeats.
 
@@ -11,8 +11,12 @@ import time
 
 import cv2
 import numpy as np
-import poselib
-import pydegensac
+
+try:
+    import poselib
+    import pydegensac
+except ImportError:
+    poselib = pydegensac = None
 
 cv2.setNumThreads(1)
 MOST, SURE, LIMIT = 100_000, 0.9999, 3.0
@@ -85,6 +89,9 @@ for i in range(sum(name.startswith("kind_") for name in given.files)):
     kind = str(given[f"kind_{i}"])
     ref, mov = (np.ascontiguousarray(given[f"{side}_{i}"]) for side in ("ref", "mov"))
     for name, method in METHODS.get(kind, {}).items():
+        if poselib is None and not name.startswith("cv2"):
+            continue
+        name = name.replace("cv2", f"OpenCV {cv2.__version__[0]}")
         least = np.inf
         for _ in range(repeats):
             began = time.perf_counter()

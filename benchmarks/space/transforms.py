@@ -35,9 +35,13 @@ from benchmarks.tables import Goals
 
 F64 = NDArray[np.float64]
 
-_PEERS = Method(
-    "robust estimators", ("with_robust_estimators.py",), "", "robust-estimators",
-    ("poselib==2.0.5", "pydegensac==0.3.0", "opencv-python==5.0.0.93", "numpy==2.4.6"),
+_RUNNER = "with_robust_estimators.py"
+_PEERS = (
+    Method(
+        "robust estimators", (_RUNNER,), "", "robust-estimators",
+        ("poselib==2.0.5", "pydegensac==0.3.0", "opencv-python==5.0.0.93", "numpy==2.4.6"),
+    ),
+    Method("OpenCV 4", (_RUNNER,), "", "opencv-4", ("opencv-python-headless==4.12.0.88",)),
 )  # fmt: skip
 _OURS = "avfuse"
 _LIMITS = (3.0, 5.0, 10.0)
@@ -82,16 +86,16 @@ def _ask_peers(problems: Sequence[Asked], options: Options, repeats: int) -> lis
         given |= {f"kind_{i}": p.kind, f"ref_{i}": p.reference, f"mov_{i}": p.moving}
     asked, answered = options.out / "transforms-in.npz", options.out / "transforms-out.npz"
     np.savez(asked, **given)  # type: ignore[arg-type]
-    command = [python_of(_PEERS), str(RUNNERS / _PEERS.runner[0]), str(asked), str(answered), str(repeats)]
-    ran = run_here(command)
-    if ran.code:
-        raise RuntimeError(f"{_PEERS.name}: {ran.stderr[-500:]}")
     found: list[dict[str, tuple[F64, float]]] = [{} for _ in problems]
-    with np.load(answered) as answers:
-        for name in answers.files:
-            if not name.endswith("_seconds"):
-                peer, i = name.rsplit("_", 1)
-                found[int(i)][peer] = (answers[name], float(answers[f"{name}_seconds"]))
+    for method in _PEERS:
+        ran = run_here([python_of(method), str(RUNNERS / _RUNNER), str(asked), str(answered), str(repeats)])
+        if ran.code:
+            raise RuntimeError(f"{method.name}: {ran.stderr[-500:]}")
+        with np.load(answered) as answers:
+            for name in answers.files:
+                if not name.endswith("_seconds"):
+                    peer, i = name.rsplit("_", 1)
+                    found[int(i)][peer] = (answers[name], float(answers[f"{name}_seconds"]))
     return found
 
 
