@@ -3,7 +3,8 @@
     matching, transforms, epipolar, camera_pose   descriptors -> correspondences -> transforms, outliers left out
     registration, information                     images onto images, without correspondences
     points, trajectories                          clouds of points, paths of one body
-    cameras, rotation, hand_eye                   sensors on one body, cameras around one board
+    cameras, board_adjustment                     cameras around one board
+    rotation, hand_eye                            sensors on one body
     depth, depth_basin, visibility                LiDAR and depth cameras beside a camera
     sound, sound_tracks, steering                 microphones -> directions
     overlay, sound_video, array_files             directions -> pixels
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avfuse.spatial.array_files import read_array as read_array
     from avfuse.spatial.array_files import read_camera as read_camera
+    from avfuse.spatial.board_adjustment import BoardTrack as BoardTrack
     from avfuse.spatial.camera_pose import estimate_pose as estimate_pose
     from avfuse.spatial.cameras import average_poses as average_poses
     from avfuse.spatial.cameras import calibrate_cameras as calibrate_cameras
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 # Loaded when first asked for: each is a world of its own.
 _HOMES: dict[str, str] = {
     "Basin": "depth_basin",
+    "BoardTrack": "board_adjustment",
     "HandEye": "hand_eye",
     "JointInformation": "information",
     "Matches": "matching",

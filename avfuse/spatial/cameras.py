@@ -2,7 +2,8 @@
 
 Cameras rarely fire together: each has its own frame times, and the board's pose in one is taken, between its frames, at
 the moments of the other. Each such moment tells the pose of one camera from the other; robust means of these (by the
-likelihood of Student's distribution: Lange, Little and Taylor 1989) are brought together over all pairs.
+likelihood of Student's distribution: Lange, Little and Taylor 1989) are brought together over all pairs. Where the
+corners are known that told the poses, all is then adjusted to them at once (`avfuse.spatial.board_adjustment`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from avfuse.errors import StreamError
+from avfuse.spatial.board_adjustment import BoardTrack, adjust_cameras
 from avfuse.spatial.poses import Poses, matrices_of
 from avfuse.stream import Stream
 from avfuse.transform import Camera, Rigid
@@ -45,7 +47,8 @@ def average_poses(poses: ArrayLike) -> TransformEstimate:
         raise StreamError(f"average_poses: {n} poses; expected at least {_FEWEST}")
     turns, shifts = Rotation.from_matrix(matrices[:, :3, :3]), matrices[:, :3, 3]
     # Begin with the pose that lies in the middle of most others.
-    apart = np.stack([(t.inv() * turns).magnitude() for t in turns])
+    quaternions = turns.as_quat()
+    apart = 2 * np.arccos(np.minimum(np.abs(quaternions @ quaternions.T), 1.0))
     far = np.linalg.norm(shifts[:, None] - shifts, axis=2)
     typical = np.median(apart, axis=1) / max(float(np.median(apart)), 1e-12)
     middle = int(np.argmin(typical + np.median(far, axis=1) / max(float(np.median(far)), 1e-12)))
@@ -96,7 +99,8 @@ def calibrate_cameras(
 ) -> dict[str, TransformEstimate]:  # fmt: skip
     """Where cameras are that saw one moving board, or any body: T_reference_camera of each.
 
-    views: by name, poses T_camera_board over time on one clock, as a pose Stream or (times, poses); see `track_board`.
+    views: by name, poses T_camera_board over time on one clock, as a pose Stream or (times, poses). Where all are
+        tracks of one board (`track_board`), cameras, lags and the board's path are adjusted to all corners at once.
     reference: name of the camera in whose frame the others are told; None takes the first.
     gap: seconds between two frames of one camera, at most, between which the board's pose is taken; None takes five
         median steps.
@@ -104,7 +108,8 @@ def calibrate_cameras(
         at which the pairs agree best, and told in `diagnostics["lag"]` (t_reference = t + lag). 0 takes stamps as they
         are.
     Every pair of cameras counts. Covariances allow for pairs that share what they saw. A camera that never saw the
-    board together with the others is a `no_match`.
+    board together with the others is a `no_match`. `diagnostics["error_px"]`, of an adjustment: the root of the mean
+    square of what corners are off, along an axis.
     Raises StreamError for fewer than two views, and for what are no poses.
     """
     called = "calibrate_cameras"
@@ -124,6 +129,17 @@ def calibrate_cameras(
     edges = {pair: mean for pair, mean in found.items() if mean is not None and mean.answer is not None}
     placed = _placed(root, names, edges)
     answers, cov = _together(root, placed, edges)
+    said_of_all: dict[str, Any] = {}
+    tracks = {name: view for name, view in views.items() if isinstance(view, BoardTrack)}
+    if len(tracks) == len(views) and answers:
+        order = [root, *answers]
+        adjusted = adjust_cameras(
+            [tracks[name] for name in order], [Rigid(np.eye(4)), *answers.values()],
+            np.array([lags[name] for name in order]), max_lag,
+        )  # fmt: skip
+        answers, cov = dict(zip(order, adjusted.cameras, strict=True)), dict(zip(order, adjusted.cov, strict=True))
+        lags = lags | dict(zip(order, adjusted.lags.tolist(), strict=True))
+        said_of_all = {"error_px": adjusted.error_px}
     made: dict[str, TransformEstimate] = {}
     for name in names:
         if name == root:
@@ -131,7 +147,7 @@ def calibrate_cameras(
         elif name in answers:
             met = [edge for pair, edge in edges.items() if name in pair]
             moments = sum(edge.diagnostics["poses"] for edge in met)
-            said = {"kind": "rigid", "pairs": len(met), "moments": moments, "lag": lags[name]}
+            said = {"kind": "rigid", "pairs": len(met), "moments": moments, "lag": lags[name]} | said_of_all
             confidence = min(edge.confidence for edge in met)
             made[name] = TransformEstimate("aligned", answers[name], cov[name], confidence=confidence, diagnostics=said)
         else:
@@ -145,8 +161,8 @@ def calibrate_cameras(
 
 def track_board(
     picture: Stream, board: Any, camera: Camera, *, times: ArrayLike | None = None, inverted: bool = False
-) -> Stream:
-    """Poses T_camera_board of a ChArUco board in a film, a pose Stream of the frames in which it is seen.
+) -> BoardTrack:
+    """Poses T_camera_board of a ChArUco board in a film, a pose Stream of the frames in which it is seen, with corners.
 
     board: a cv2.aruco.CharucoBoard; its unit is that of the poses. camera: with its distortion, no fisheye lens.
     times: `(frames,)` seconds, of the frames where the film's own are not those of the camera's clock.
@@ -164,6 +180,7 @@ def track_board(
     given = None if times is None else np.asarray(times, np.float64)
     lens = camera.distortion if camera.distortion.size else None
     kept: list[tuple[float, F64]] = []
+    told: list[tuple[F64, F64]] = []
     count = 0
     for stamps, frames in picture.blocks(1.0):
         for stamp, frame in zip(stamps, frames, strict=True):
@@ -173,17 +190,20 @@ def track_board(
             found, index, _, _ = detector.detectBoard(255 - grey if inverted else grey)
             when = stamp if given is None else given[count] if count < len(given) else np.nan
             count += 1
-            if index is not None and len(index) >= _CORNERS:
-                pose = _board_pose(
-                    corners[np.ravel(index)], np.reshape(found, (-1, 2)).astype(np.float64), camera.matrix, lens
-                )
+            if index is not None and len(index) >= _CORNERS and np.isfinite(when):
+                points, pixels = corners[np.ravel(index)], np.reshape(found, (-1, 2)).astype(np.float64)
+                pose = _board_pose(points, pixels, camera.matrix, lens)
                 if pose is not None:
                     kept.append((float(when), pose))
+                    told.append((points, pixels))
     if given is not None and len(given) != count:
         raise StreamError(f"track_board: {len(given)} times for {count} frames; expected as many")
     if not kept:
         raise StreamError(f"track_board: none of {count} frames shows {_CORNERS} corners of the board or more")
-    return Stream("pose", "pose", np.stack([p for _, p in kept]), times=np.array([t for t, _ in kept]))
+    return BoardTrack(
+        "pose", "pose", np.stack([p for _, p in kept]), times=np.array([t for t, _ in kept]), camera=camera,
+        corners=tuple(told),
+    )  # fmt: skip
 
 
 def _board_pose(points: F64, pixels: F64, matrix: F64, lens: F64 | None) -> F64 | None:
