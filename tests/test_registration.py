@@ -318,6 +318,18 @@ def test_the_command_names_what_it_cannot_read(files, arguments):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["points.csv", "points.npy"])
+def test_a_table_is_no_image(files, name):
+    _, folder = files
+    if name.endswith("csv"):
+        (folder / name).write_text("x,y,z\n0,0,0\n0.1,0,0\n")
+    else:
+        np.save(folder / name, np.zeros((5, 3)))
+    done = avfuse("register", folder / name, folder / "moving.png")
+    assert done.returncode == 2
+    assert "is a table of numbers; expected an image" in done.stderr
+
+
 def test_a_video_stands_for_its_first_picture(shared, tmp_path):
     import cv2
 

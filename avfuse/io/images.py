@@ -22,13 +22,17 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     if place.suffix.lower() in IMAGES:
         return _still(place, path)
     from avfuse.io import read
+    from avfuse.io.reading import TABLES, format_of
 
+    expected = f"an image ({', '.join(sorted(IMAGES))}) or a video"
+    if place.exists() and format_of(os.fspath(place)) in TABLES:
+        raise ReadError(f"{path}: is a table of numbers; expected {expected}")
     streams = [s for s in read(path).streams if s.kind == "picture"]
     for stream in streams:
         for _, frames in stream.blocks(1e-3):
             if len(frames):
                 return np.asarray(frames[0])
-    raise ReadError(f"{path}: has no picture; expected an image ({', '.join(sorted(IMAGES))}) or a video")
+    raise ReadError(f"{path}: has no picture; expected {expected}")
 
 
 def _still(place: Path, path: str | os.PathLike[str]) -> NDArray[Any]:
