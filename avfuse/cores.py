@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from functools import cache
+from threading import RLock
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,3 +27,24 @@ def on_cores(function: Callable[[Item], Result], items: Iterable[Item], *, most:
     """
     with ThreadPoolExecutor(min(most, cores())) as pool:
         return list(pool.map(function, items))
+
+
+_ALONE = RLock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread meanwhile: for small products, and for ones that threads share.
+
+    The limit is the process's, so callers wait for one another: two at once would give back each other's.
+    """
+    with _ALONE, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> Any:
+    """Which libraries there are is found once: it takes longer than a small product."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

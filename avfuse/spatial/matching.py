@@ -12,16 +12,14 @@ Algorithms, 2nd ed., section 3.1 (by how much a product may be wrong).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse._kernels import matching as kernels
-from avfuse.cores import cores, on_cores
+from avfuse.cores import cores, on_cores, one_blas_thread
 from avfuse.errors import StreamError
 from avfuse.transform import Fundamental, Homography, points_of
 
@@ -34,7 +32,6 @@ _SMALLEST = 1e-140  # of an inner product that still has a direction
 _BLOCK = 1024  # rows and columns whose products lie in memory at once
 _PAIRS_A_THREAD = 1 << 20  # less work than this is done before another thread has begun
 _POINTS_AT_ONCE = 256  # for which guided matching keeps candidates
-_LIMITED = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,17 +388,9 @@ def _nearest_float(a: NDArray[Any], b: NDArray[Any], kind: Metric, want_second: 
     shares = _shares(len(a), len(b))
     if len(shares) == 1:
         return part(shares[0])
-    # Each thread has products of its own. The limit is the process's: two calls at once would restore each other's.
-    with _LIMITED, _blas().limit(limits=1, user_api="blas"):
+    # Each thread has products of its own.
+    with one_blas_thread():
         return _Nearest.of_parts(on_cores(part, shares, most=len(shares)))
-
-
-@cache
-def _blas() -> Any:
-    """Which libraries there are is found once: it takes longer than a match."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 # --- guided ----------------------------------------------------------------------------------------------------------

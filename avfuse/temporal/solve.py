@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from avfuse.alignment import Candidate, ClockEdge, ClockEstimate, Node
 from avfuse.clock import ClockMap
+from avfuse.cores import one_blas_thread
 from avfuse.errors import StreamError
 from avfuse.temporal.adjustment import (
     SIGMAS,
@@ -76,7 +76,7 @@ def solve_clocks(edges: Iterable[ClockEdge], *, references: Sequence[Node] = ())
     found: dict[Node, ClockEstimate] = {}
     # Matrices of a few hundred rows gain nothing from threads of BLAS, and on a busy machine wait 100 times longer;
     # those of a few rows start no threads.
-    with threadpool_limits(1, user_api="blas") if len(nodes) > 40 else nullcontext():
+    with one_blas_thread() if len(nodes) > 40 else nullcontext():
         for i, (root, island) in enumerate(zip(roots, islands, strict=True)):
             own = [e for e, at in zip(ordered, island_of[ends[0]], strict=True) if at == i]
             apart = None
