@@ -467,6 +467,20 @@ def joint_moments(rows, image, positions, bins):
     return found
 
 
+def spread_moments(moments, spline):
+    """Each cell's weights of the four columns about its grey."""
+    bins = len(moments)
+    made = np.zeros((bins, bins + 3))
+    for j in range(4):
+        made[:, j : j + bins] += moments @ spline[j]
+    return made[:, :-1]
+
+
+def entropies(histogram):
+    share = histogram / max(histogram.sum(), 1e-300)
+    return tuple(-float(np.sum(p * np.log(np.where(p > 0, p, 1)))) for p in (share.sum(1), share.sum(0), share))
+
+
 def position_slopes(rows, image, positions, polynomials):
     """The chain rule, point by point."""
     height, width = image.shape

@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfuse._kernels.information import joint_moments, position_slopes
+from avfuse._kernels.information import entropies, joint_moments, position_slopes, spread_moments
 from avfuse.errors import StreamError
 from avfuse.spatial.information import JointInformation, information_distance
 
@@ -41,6 +41,18 @@ def test_slopes_agree_with_their_twin(seed, n, height, width, bins):
     polynomials = np.random.default_rng(seed).normal(size=(bins, bins, 3)).astype(np.float32)
     expected = reference.position_slopes(rows, image, positions, polynomials)
     np.testing.assert_allclose(position_slopes(rows, image, positions, polynomials), expected, atol=2e-3)
+
+
+@pytest.mark.kernel
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 16]), st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=20)
+def test_histograms_and_entropies_agree_with_their_twins(seed, bins, filled):
+    rng = np.random.default_rng(seed)
+    moments = rng.uniform(0, 9, (bins, bins, 4)) * (rng.uniform(size=(bins, bins, 1)) < filled)
+    spline = rng.uniform(size=(4, 4))
+    histogram = spread_moments(moments, spline)
+    np.testing.assert_allclose(histogram, reference.spread_moments(moments, spline), rtol=1e-12)
+    np.testing.assert_allclose(entropies(histogram), reference.entropies(histogram), atol=1e-12)
 
 
 @pytest.mark.kernel

@@ -24,6 +24,9 @@ LENSES = {
     "tilted": Camera(
         MATRIX, (640, 480), np.array([-0.1, 0.02, 0.001, 0.002, 0, 0.01, 0, 0, 1e-3, 0, 0, 1e-3, 0.01, -0.02])
     ),
+    "prism": Camera(
+        MATRIX, (640, 480), np.array([-0.1, 0.02, 0.001, 0.002, 0.01, 0.02, -0.01, 0.001, 1e-3, 1e-4, -2e-3, 3e-4])
+    ),
     "fisheye": Camera(MATRIX, (640, 480), np.array([0.1, -0.02, 0.003, 0.001]), True),
 }
 POSE = Rigid.from_parts(Rotation.from_rotvec([0.1, 0.2, -0.1]).as_matrix(), [0.1, 0.2, 0.3])

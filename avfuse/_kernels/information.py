@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from avfuse._kernels.lanes import add_powers, bilinear
+
 _BLOCK = 512  # points that are placed at once, by a loop that vectorises
 _CHUNK = 8192  # points that are summed in single precision; a multiple of the block
 
@@ -28,7 +30,8 @@ def joint_moments(rows, image, positions, bins):
     sums = np.zeros(2 * size, np.float32)
     corner, base = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
     across, down = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    zero, one = np.float32(0.0), np.float32(1.0)
+    part, single = np.empty(_BLOCK, np.float32), np.empty(2 * _BLOCK, np.float32)
+    zero = np.float32(0.0)
     right, below = np.float32(width - 1), np.float32(height - 1)
     last_column, last_line = np.float32(width - 2), np.float32(height - 2)
     wide, steps = np.int32(width), np.int32(bins)
@@ -38,8 +41,10 @@ def joint_moments(rows, image, positions, bins):
         for first in range(chunk, min(n, chunk + _CHUNK), _BLOCK):
             m = min(_BLOCK, n - first)
             own, place = rows[first : first + m], places[2 * first : 2 * (first + m)]
+            for i in range(2 * m):
+                single[i] = place[i]
             for i in range(m):
-                x, y = np.float32(place[2 * i]), np.float32(place[2 * i + 1])
+                x, y = single[2 * i], single[2 * i + 1]
                 row = np.int32(own[i])
                 good = (x >= zero) & (y >= zero) & (x <= right) & (y <= below) & (row < steps)
                 x = x if good else zero
@@ -53,24 +58,58 @@ def joint_moments(rows, image, positions, bins):
             for i in range(m):
                 # Unsigned, so that no index is tested for being negative.
                 at = np.int64(np.uint32(corner[i]))
-                under = at + stride
-                u = across[i]
-                upper = grey[at] + u * (grey[at + 1] - grey[at])
-                lower = grey[under] + u * (grey[under + 1] - grey[under])
-                value = upper + down[i] * (lower - upper)
-                k = np.int32(value)
-                f = value - np.float32(k)
-                cell = np.int64(np.uint32(base[i] + k)) * 4 + (i & 1) * other
-                f2 = f * f
-                sums[cell] += one
-                sums[cell + 1] += f
-                sums[cell + 2] += f2
-                sums[cell + 3] += f2 * f
+                part[i] = bilinear(grey, at, at + stride, across[i], down[i])
+            for i in range(m):
+                k = np.int32(part[i])
+                part[i] -= np.float32(k)
+                base[i] += k
+            for i in range(m):
+                add_powers(sums, np.int64(np.uint32(base[i])) * 4 + (i & 1) * other, part[i])
         for c in range(size):
             total[c] += np.float64(sums[c]) + np.float64(sums[c + size])
             sums[c] = zero
             sums[c + size] = zero
     return total.reshape(bins + 1, bins, 4)[:bins]
+
+
+@njit(cache=True, nogil=True)
+def spread_moments(moments, spline):
+    """Joint histogram `(bins, bins + 2)` of moments `(bins, bins, 4)`: greys spread over columns k - 1 to k + 2.
+
+    spline: `(4, 4)`, weights of these columns by powers of f.
+    """
+    bins = moments.shape[0]
+    out = np.zeros((bins, bins + 3))
+    for row in range(bins):
+        for k in range(bins):
+            for j in range(4):
+                for power in range(4):
+                    out[row, k + j] += spline[j, power] * moments[row, k, power]
+    # The last column is reached by greys of a whole number alone, with weight 0.
+    return out[:, :-1].copy()
+
+
+@njit(cache=True, nogil=True)
+def _entropy(shares):
+    total = 0.0
+    for share in shares:
+        if share > 0:
+            total -= share * np.log(share)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def entropies(histogram):
+    """Of the rows, of the columns and of both together, in nats; 0 of a histogram that holds nothing."""
+    total = histogram.sum()
+    if not total > 0:
+        return 0.0, 0.0, 0.0
+    rows, columns = np.zeros(histogram.shape[0]), np.zeros(histogram.shape[1])
+    for i in range(histogram.shape[0]):
+        for j in range(histogram.shape[1]):
+            rows[i] += histogram[i, j] / total
+            columns[j] += histogram[i, j] / total
+    return _entropy(rows), _entropy(columns), _entropy(histogram.ravel() / total)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})

@@ -1,4 +1,4 @@
-"""Eight words or eight doubles that are worked on at once: numba values that live in vector registers.
+"""Numbers that are worked on at once, eight words or doubles, pairs or fours of floats, in vector registers.
 
 LLVM makes of them whatever the machine has: one AVX-512 register, two of AVX2, four of SSE2 or NEON; unlike loops that
 must first be found to vectorise, they always are. Without the JIT they are arrays of eight, on which the same operators
@@ -90,6 +90,17 @@ def ones(word):
     return int(word).bit_count()
 
 
+def bilinear(image, at, below, across, down):
+    """Between image[at], image[at + 1] and image[below], image[below + 1] of a flat float32 array; float32 shares."""
+    left, right = image[at : at + 2] + down * (image[below : below + 2] - image[at : at + 2])
+    return left + across * (right - left)
+
+
+def add_powers(sums, at, f):
+    """sums[at : at + 4] += 1, f, f^2, f^3, of a flat float32 array, as one number of four lanes."""
+    sums[at : at + 4] += np.array([1.0, f, f * f, f * f * f], np.float32)
+
+
 def _pointer(context, builder, kind, array, at, vector):
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
@@ -172,6 +183,41 @@ def _ones(typing, word):
     return types.int64(types.uint64), build
 
 
+@intrinsic
+def _bilinear(typing, image, at, below, across, down):
+    def build(context, builder, signature, arguments):
+        array, *lines, u, v = arguments
+        pair = ir.VectorType(ir.FloatType(), 2)
+        a, b = (builder.load(_pointer(context, builder, signature.args[0], array, line, pair)) for line in lines)
+        a.align = b.align = 4
+        first, second = (ir.Constant(ir.IntType(32), k) for k in (0, 1))
+        both = builder.insert_element(builder.insert_element(ir.Constant(pair, ir.Undefined), v, first), v, second)
+        seen = builder.fadd(a, builder.fmul(both, builder.fsub(b, a), flags=["contract"]), flags=["contract"])
+        left, right = builder.extract_element(seen, first), builder.extract_element(seen, second)
+        return builder.fadd(left, builder.fmul(u, builder.fsub(right, left), flags=["contract"]), flags=["contract"])
+
+    return types.float32(image, types.intp, types.intp, types.float32, types.float32), build
+
+
+@intrinsic
+def _add_powers(typing, sums, at, f):
+    def build(context, builder, signature, arguments):
+        array, place, value = arguments
+        four = ir.VectorType(ir.FloatType(), 4)
+        powers = ir.Constant(four, [1.0, 0.0, 0.0, 0.0])
+        power = value
+        for k in (1, 2, 3):
+            powers = builder.insert_element(powers, power, ir.Constant(ir.IntType(32), k))
+            power = builder.fmul(power, value)
+        where = _pointer(context, builder, signature.args[0], array, place, four)
+        before = builder.load(where)
+        before.align = 4
+        builder.store(builder.fadd(before, powers), where, align=4)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, types.float32), build
+
+
 # The last one that is read is named first so that NUMBA_BOUNDSCHECK sees it; without checks the compiler leaves it out.
 @overload(load)
 def _(words, at):
@@ -196,6 +242,24 @@ def _(values, at):
     def jitted(values, at):
         _ = values[at + 7]
         return _numbers(values, at)
+
+    return jitted
+
+
+@overload(bilinear)
+def _(image, at, below, across, down):
+    def jitted(image, at, below, across, down):
+        _ = image[at + 1], image[below + 1]
+        return _bilinear(image, at, below, across, down)
+
+    return jitted
+
+
+@overload(add_powers)
+def _(sums, at, f):
+    def jitted(sums, at, f):
+        _ = sums[at + 3]
+        _add_powers(sums, at, f)
 
     return jitted
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from avfuse.spatial.information import JointInformation, entropies
+from avfuse._kernels.information import entropies
+from avfuse.spatial.information import JointInformation
 from avfuse.spatial.visibility import Grid, Lens
 from avfuse.transform import Rigid
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from avfuse._kernels.information import joint_moments, position_slopes
+from avfuse._kernels.information import entropies, joint_moments, position_slopes, spread_moments
 from avfuse.errors import StreamError
 
 F64 = NDArray[np.float64]
@@ -61,12 +61,7 @@ class JointInformation:
         return self._histogram(self._places(positions))
 
     def _histogram(self, places: F64) -> F64:
-        moments = joint_moments(self._rows, self._image, places, self.bins)
-        weights = moments @ _SPLINE.T  # (bins, bins, 4)
-        made = np.zeros((self.bins, self.bins + 3))
-        for j in range(4):
-            made[:, j : j + self.bins] += weights[:, :, j]
-        return made[:, :-1]
+        return np.asarray(spread_moments(joint_moments(self._rows, self._image, places, self.bins), _SPLINE))
 
     def distance(self, positions: ArrayLike) -> float:
         """Normalised information distance, 0 to 1, with value i seen at `positions[i]` `(n, 2)`, x and y in pixels.
@@ -79,7 +74,7 @@ class JointInformation:
     def mutual_information(self, positions: ArrayLike) -> float:
         """Nats that the image tells of the values at these positions."""
         own, seen, joint = entropies(self.histogram(positions))
-        return own + seen - joint
+        return float(own + seen - joint)
 
     def slopes(self, positions: ArrayLike) -> tuple[float, F64]:
         """The distance, and how it changes with each position, `(n, 2)`, per pixel."""
@@ -107,16 +102,6 @@ def information_distance(
     """Normalised information distance of values `(n,)` and an image that shows them at `positions` `(n, 2)`, and how it
     changes with each position, `(n, 2)`, per pixel. See JointInformation, which prepares values and image once."""
     return JointInformation(reference_values, image, bins=bins).slopes(positions)
-
-
-def entropies(histogram: F64) -> tuple[float, float, float]:
-    """Of the rows, of the columns and of both together, in nats."""
-    total = float(histogram.sum())
-    if not total > 0:
-        return 0.0, 0.0, 0.0
-    share = histogram / total
-    a, b, c = (-float(np.sum(p * np.log(np.maximum(p, 1e-300)))) for p in (share.sum(1), share.sum(0), share))
-    return a, b, c
 
 
 def in_steps(values: NDArray[Any], bins: int) -> NDArray[np.float32]:
