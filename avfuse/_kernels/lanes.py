@@ -80,6 +80,42 @@ def total(eight):
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
+def alike(value):
+    """A number in all eight places."""
+    return np.full(8, value)
+
+
+def put(values, at, eight):
+    """values[at : at + 8] = eight, of a flat array of float64"""
+    values[at : at + 8] = eight
+
+
+def smaller(a, b):
+    """Of each place the smaller number."""
+    return np.minimum(a, b)
+
+
+def larger(a, b):
+    """Of each place the larger number."""
+    return np.maximum(a, b)
+
+
+def any_below(a, b):
+    """Whether a number of `a` is less than that of `b` in its place."""
+    return bool((a < b).any())
+
+
+def labelled(eight, low, label):
+    """Eight numbers whose bits of `low`, the last ones, are those of `label` instead: they order as before, ties by
+    label. Numbers are not negative; low and label are int64."""
+    return ((np.ascontiguousarray(eight).view(np.int64) & ~np.int64(low)) | np.int64(label)).view(np.float64)
+
+
+def highest(eight):
+    """The largest of eight numbers."""
+    return eight.max()
+
+
 def lowest(word):
     """Place of the lowest bit that is set, of a word that has one."""
     return (int(word) & -int(word)).bit_length() - 1
@@ -104,6 +140,12 @@ def add_powers(sums, at, f):
 def _pointer(context, builder, kind, array, at, vector):
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+def _everywhere(builder, value, vector):
+    nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(nothing, value, ir.Constant(place, 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(place, 8), [0] * 8))
 
 
 @intrinsic
@@ -150,10 +192,7 @@ def _number(typing, eight, at):
 @intrinsic
 def _spread(typing, bit):
     def build(context, builder, signature, arguments):
-        nothing = ir.Constant(_WORDS, ir.Undefined)
-        one = builder.insert_element(nothing, builder.neg(arguments[0]), ir.Constant(ir.IntType(32), 0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), WORDS), [0] * WORDS)
-        return builder.shuffle_vector(one, nothing, everywhere)
+        return _everywhere(builder, builder.neg(arguments[0]), _WORDS)
 
     return LANES_TYPE(types.int64), build
 
@@ -165,6 +204,43 @@ def _some(typing, lanes):
         return builder.icmp_unsigned("!=", builder.bitcast(arguments[0], whole), ir.Constant(whole, 0))
 
     return types.boolean(lanes), build
+
+
+@intrinsic
+def _alike(typing, value):
+    def build(context, builder, signature, arguments):
+        return _everywhere(builder, arguments[0], _DOUBLES)
+
+    return NUMBERS_TYPE(types.float64), build
+
+
+@intrinsic
+def _put(typing, values, at, eight):
+    def build(context, builder, signature, arguments):
+        array, place, value = arguments
+        builder.store(value, _pointer(context, builder, signature.args[0], array, place, _DOUBLES), align=8)
+        return context.get_dummy_value()
+
+    return types.void(values, types.intp, eight), build
+
+
+@intrinsic
+def _any_below(typing, a, b):
+    def build(context, builder, signature, arguments):
+        bits = builder.bitcast(builder.fcmp_ordered("<", *arguments), ir.IntType(8))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(8), 0))
+
+    return types.boolean(a, b), build
+
+
+@intrinsic
+def _labelled(typing, eight, low, label):
+    def build(context, builder, signature, arguments):
+        value, last, name = arguments
+        kept = builder.and_(builder.bitcast(value, _WORDS), _everywhere(builder, builder.not_(last), _WORDS))
+        return builder.bitcast(builder.or_(kept, _everywhere(builder, name, _WORDS)), _DOUBLES)
+
+    return NUMBERS_TYPE(eight, types.int64, types.int64), build
 
 
 @intrinsic
@@ -273,6 +349,16 @@ def _(eight):
     return jitted
 
 
+@overload(highest)
+def _(eight):
+    def jitted(eight):
+        left = max(_number(eight, 0), _number(eight, 1), _number(eight, 2), _number(eight, 3))
+        right = max(_number(eight, 4), _number(eight, 5), _number(eight, 6), _number(eight, 7))
+        return left if left > right else right
+
+    return jitted
+
+
 @overload(spread)
 def _(bit):
     return lambda bit: _spread(bit)
@@ -281,6 +367,30 @@ def _(bit):
 @overload(some)
 def _(lanes):
     return lambda lanes: _some(lanes)
+
+
+@overload(alike)
+def _(value):
+    return lambda value: _alike(value)
+
+
+@overload(put)
+def _(values, at, eight):
+    def jitted(values, at, eight):
+        _ = values[at + 7]
+        _put(values, at, eight)
+
+    return jitted
+
+
+@overload(any_below)
+def _(a, b):
+    return lambda a, b: _any_below(a, b)
+
+
+@overload(labelled)
+def _(eight, low, label):
+    return lambda eight, low, label: _labelled(eight, low, label)
 
 
 @overload(lowest)
@@ -312,6 +422,23 @@ _binary(operator.xor, "xor", LANES_TYPE)
 _binary(operator.add, "fadd", NUMBERS_TYPE)
 _binary(operator.sub, "fsub", NUMBERS_TYPE)
 _binary(operator.mul, "fmul", NUMBERS_TYPE)
+
+
+def _chosen(operation, sign):
+    @intrinsic
+    def choose(typing, a, b):
+        def build(context, builder, signature, arguments):
+            return builder.select(builder.fcmp_ordered(sign, *arguments), *arguments)
+
+        return NUMBERS_TYPE(a, b), build
+
+    @overload(operation)
+    def _(a, b):
+        return lambda a, b: choose(a, b)
+
+
+_chosen(smaller, "<")
+_chosen(larger, ">")
 
 
 @intrinsic

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from avfuse._kernels.lanes import alike, any_below, highest, labelled, larger, numbers, put, smaller
+
 
 @njit(cache=True, nogil=True)
 def lzf_unpack(packed, size):
@@ -156,6 +158,8 @@ def kd_build(points, leaf):
     """
     n = len(points)
     order = np.arange(n)
+    # The points themselves move with their places: what is read then lies together.
+    moved = points.copy()
     most = 8 * (n // leaf + 1) + 8
     boxes = np.empty((most, 6))
     nodes = np.zeros((most, 3), np.int64)
@@ -170,31 +174,35 @@ def kd_build(points, leaf):
         if parent >= 0:
             nodes[parent, 2] = node
         nodes[node, 0], nodes[node, 1] = first, last
-        widest, axis = -1.0, 0
-        for d in range(3):
-            low = high = points[order[first], d]
-            for i in range(first + 1, last):
-                v = points[order[i], d]
-                low = min(low, v)
-                high = max(high, v)
-            boxes[node, d], boxes[node, 3 + d] = low, high
-            if high - low > widest:
-                widest, axis = high - low, d
+        x0, y0, z0 = moved[first, 0], moved[first, 1], moved[first, 2]
+        x1, y1, z1 = x0, y0, z0
+        for i in range(first + 1, last):
+            x, y, z = moved[i, 0], moved[i, 1], moved[i, 2]
+            x0, y0, z0 = min(x0, x), min(y0, y), min(z0, z)
+            x1, y1, z1 = max(x1, x), max(y1, y), max(z1, z)
+        boxes[node, 0], boxes[node, 1], boxes[node, 2] = x0, y0, z0
+        boxes[node, 3], boxes[node, 4], boxes[node, 5] = x1, y1, z1
+        axis = 0
+        for d in range(1, 3):
+            if boxes[node, 3 + d] - boxes[node, d] > boxes[node, 3 + axis] - boxes[node, axis]:
+                axis = d
         if last - first <= leaf:
             continue
         middle = (first + last) // 2
         # Hoare's selection of the median.
         a, b = first, last - 1
         while a < b:
-            pivot = points[order[(a + b) // 2], axis]
+            pivot = moved[(a + b) // 2, axis]
             i, j = a, b
             while i <= j:
-                while points[order[i], axis] < pivot:
+                while moved[i, axis] < pivot:
                     i += 1
-                while points[order[j], axis] > pivot:
+                while moved[j, axis] > pivot:
                     j -= 1
                 if i <= j:
                     order[i], order[j] = order[j], order[i]
+                    for d in range(3):
+                        moved[i, d], moved[j, d] = moved[j, d], moved[i, d]
                     i += 1
                     j -= 1
             if middle <= j:
@@ -248,6 +256,31 @@ def smallest_axis(xx, xy, xz, yy, yz, zz):
 
 
 @njit(cache=True, nogil=True)
+def _mask(n):
+    """The last bits of squared distances, in which indices below n and one more are put, so that one number tells
+    both: of a million points 32 of 52 bits of the distance are left."""
+    mask = np.int64(1)
+    while mask <= n:
+        mask *= 2
+    return mask - 1
+
+
+@njit(cache=True, nogil=True)
+def _together(points, first, number, eight):
+    """Their lowest and highest corner. eight: `(3, 8)`, takes `number` points from `first` on, the last one again."""
+    for q in range(8):
+        i = first + min(q, number - 1)
+        for d in range(3):
+            eight[d, q] = points[i, d]
+    x, y, z = eight
+    x0, y0, z0, x1, y1, z1 = x[0], y[0], z[0], x[0], y[0], z[0]
+    for q in range(1, number):
+        x0, y0, z0 = min(x0, x[q]), min(y0, y[q]), min(z0, z[q])
+        x1, y1, z1 = max(x1, x[q]), max(y1, y[q]), max(z1, z[q])
+    return x0, y0, z0, x1, y1, z1
+
+
+@njit(cache=True, nogil=True)
 def kd_normals(points, boxes, nodes, k, begin, end):
     """Of the leaves from node `begin` to `end`: normals of the planes through each point's k nearest (itself one).
 
@@ -255,143 +288,149 @@ def kd_normals(points, boxes, nodes, k, begin, end):
     `(m, 3)`, planarity `(m,)` (0 where neighbours lie on a line or in a ball, 1 on a plane), how far they lie off the
     plane (root of the mean square) and the distance of the second nearest, itself the first, `(m,)`.
     """
-    total, widest = 0, 1
+    total = 0
     for node in range(begin, end):
         if nodes[node, 2] == 0:
             total += nodes[node, 1] - nodes[node, 0]
-            widest = max(widest, nodes[node, 1] - nodes[node, 0])
     normals = np.empty((total, 3))
     planarity = np.empty(total)
     rough = np.empty(total)
-    spacing = np.empty(total)
-    distance = np.empty((widest, k))
-    index = np.empty((widest, k), np.int64)
+    spacing = np.zeros(total)
+    mask = _mask(len(points))
+    # Of eight points that lie together, side by side, the k nearest so far, rising; all eight meet each point at once.
+    keys = np.empty(8 * k)
+    bits = keys.view(np.int64)
+    farthest = 8 * (k - 1)
+    eight = np.empty((3, 8))
+    flat = eight.reshape(-1)
     stack = np.empty(128, np.int64)
     written = 0
     for leaf in range(begin, end):
         if nodes[leaf, 2] != 0:
             continue
-        first, number = nodes[leaf, 0], nodes[leaf, 1] - nodes[leaf, 0]
-        for q in range(number):
-            for j in range(k):
-                distance[q, j] = np.inf
-        stack[0] = 0
-        depth = 1
-        worst = np.inf
-        while depth > 0:
-            depth -= 1
-            node = stack[depth]
-            apart = 0.0
-            for d in range(3):
-                gap = max(boxes[node, d] - boxes[leaf, 3 + d], boxes[leaf, d] - boxes[node, 3 + d], 0.0)
-                apart += gap * gap
-            if apart >= worst:
-                continue
-            right = nodes[node, 2]
-            if right != 0:
-                # The half in which this leaf lies, or which is nearer, comes first: it is pushed last.
-                nearer, farther = node + 1, right
-                one, two = 0.0, 0.0
-                for d in range(3):
-                    middle = boxes[leaf, d] + boxes[leaf, 3 + d]
-                    one += abs(boxes[nearer, d] + boxes[nearer, 3 + d] - middle)
-                    two += abs(boxes[farther, d] + boxes[farther, 3 + d] - middle)
-                inside = nodes[right, 0] <= first < nodes[right, 1]
-                if inside or (two < one and not (nodes[nearer, 0] <= first < nodes[nearer, 1])):
-                    nearer, farther = farther, nearer
-                stack[depth], stack[depth + 1] = farther, nearer
-                depth += 2
-                continue
-            worst = 0.0
+        for first in range(nodes[leaf, 0], nodes[leaf, 1], 8):
+            number = min(8, nodes[leaf, 1] - first)
+            x0, y0, z0, x1, y1, z1 = _together(points, first, number, eight)
+            xs, ys, zs = numbers(flat, 0), numbers(flat, 8), numbers(flat, 16)
+            keys[:] = np.inf
+            worst = np.inf
+            stack[0] = 0
+            depth = 1
+            while depth > 0:
+                depth -= 1
+                node = stack[depth]
+                gx = max(boxes[node, 0] - x1, x0 - boxes[node, 3], 0.0)
+                gy = max(boxes[node, 1] - y1, y0 - boxes[node, 4], 0.0)
+                gz = max(boxes[node, 2] - z1, z0 - boxes[node, 5], 0.0)
+                if gx * gx + gy * gy + gz * gz > worst:
+                    continue
+                right = nodes[node, 2]
+                if right != 0:
+                    # The half in which this leaf lies, or which is nearer, comes first: it is pushed last.
+                    nearer, farther = node + 1, right
+                    one, two = 0.0, 0.0
+                    for d in range(3):
+                        middle = boxes[leaf, d] + boxes[leaf, 3 + d]
+                        one += abs(boxes[nearer, d] + boxes[nearer, 3 + d] - middle)
+                        two += abs(boxes[farther, d] + boxes[farther, 3 + d] - middle)
+                    inside = nodes[right, 0] <= first < nodes[right, 1]
+                    if inside or (two < one and not (nodes[nearer, 0] <= first < nodes[nearer, 1])):
+                        nearer, farther = farther, nearer
+                    stack[depth], stack[depth + 1] = farther, nearer
+                    depth += 2
+                    continue
+                for i in range(nodes[node, 0], nodes[node, 1]):
+                    dx, dy, dz = xs - alike(points[i, 0]), ys - alike(points[i, 1]), zs - alike(points[i, 2])
+                    key = labelled(dx * dx + dy * dy + dz * dz, mask, i)
+                    here = numbers(keys, farthest)
+                    if any_below(key, here):
+                        # Each place keeps what it holds, or takes the new one or what the place before held.
+                        for at in range(farthest, 0, -8):
+                            before = numbers(keys, at - 8)
+                            put(keys, at, larger(before, smaller(here, key)))
+                            here = before
+                        put(keys, 0, smaller(here, key))
+                worst = highest(numbers(keys, farthest))
             for q in range(number):
                 x, y, z = points[first + q, 0], points[first + q, 1], points[first + q, 2]
-                limit = distance[q, k - 1]
-                gx = max(boxes[node, 0] - x, x - boxes[node, 3], 0.0)
-                gy = max(boxes[node, 1] - y, y - boxes[node, 4], 0.0)
-                gz = max(boxes[node, 2] - z, z - boxes[node, 5], 0.0)
-                if gx * gx + gy * gy + gz * gz < limit:
-                    for i in range(nodes[node, 0], nodes[node, 1]):
-                        dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
-                        value = dx * dx + dy * dy + dz * dz
-                        if value < limit:
-                            j = k - 1
-                            while j > 0 and distance[q, j - 1] > value:
-                                distance[q, j] = distance[q, j - 1]
-                                index[q, j] = index[q, j - 1]
-                                j -= 1
-                            distance[q, j] = value
-                            index[q, j] = i
-                            limit = distance[q, k - 1]
-                worst = max(worst, limit)
-        for q in range(number):
-            x, y, z = points[first + q, 0], points[first + q, 1], points[first + q, 2]
-            mx = my = mz = xx = xy = xz = yy = yz = zz = 0.0
-            for j in range(k):
-                i = index[q, j]
-                dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
-                mx += dx
-                my += dy
-                mz += dz
-                xx += dx * dx
-                xy += dx * dy
-                xz += dx * dz
-                yy += dy * dy
-                yz += dy * dz
-                zz += dz * dz
-            nx, ny, nz, low, middle, high = smallest_axis(
-                xx - mx * mx / k, xy - mx * my / k, xz - mx * mz / k, yy - my * my / k, yz - my * mz / k,
-                zz - mz * mz / k,
-            )  # fmt: skip
-            normals[written, 0], normals[written, 1], normals[written, 2] = nx, ny, nz
-            planarity[written] = (middle - low) / high if high > 0.0 else 0.0
-            rough[written] = np.sqrt(max(low, 0.0) / k)
-            spacing[written] = np.sqrt(distance[q, 1]) if k > 1 else 0.0
-            written += 1
+                mx = my = mz = xx = xy = xz = yy = yz = zz = 0.0
+                for j in range(k):
+                    i = bits[8 * j + q] & mask
+                    dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                    if j == 1:
+                        spacing[written] = np.sqrt(dx * dx + dy * dy + dz * dz)
+                    mx += dx
+                    my += dy
+                    mz += dz
+                    xx += dx * dx
+                    xy += dx * dy
+                    xz += dx * dz
+                    yy += dy * dy
+                    yz += dy * dz
+                    zz += dz * dz
+                nx, ny, nz, low, middle, high = smallest_axis(
+                    xx - mx * mx / k, xy - mx * my / k, xz - mx * mz / k, yy - my * my / k, yz - my * mz / k,
+                    zz - mz * mz / k,
+                )  # fmt: skip
+                normals[written, 0], normals[written, 1], normals[written, 2] = nx, ny, nz
+                planarity[written] = (middle - low) / high if high > 0.0 else 0.0
+                rough[written] = np.sqrt(max(low, 0.0) / k)
+                written += 1
     return normals, planarity, rough, spacing
 
 
 @njit(cache=True, nogil=True)
 def kd_nearest(points, boxes, nodes, queries, guess, limit):
     """The nearest of a tree's points (in its order) for each query `(n, 3)`: index, or -1 where none is nearer than the
-    root of `limit`, and squared distance. guess: `(n,)` indices that may be near, or -1; they only save time."""
+    root of `limit`, and squared distance. guess: `(n,)` indices that may be near, or -1; they only save time.
+
+    Eight queries in turn are looked up together, so that those should lie near each other, as points of a tree do.
+    """
     n = len(queries)
     found = np.empty(n, np.int64)
     squared = np.empty(n)
+    mask = _mask(len(points))
     stack = np.empty(128, np.int64)
     away = np.empty(128)
-    for q in range(n):
-        x, y, z = queries[q, 0], queries[q, 1], queries[q, 2]
-        best, at = limit, np.int64(-1)
-        if guess[q] >= 0:
-            i = guess[q]
-            dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
-            value = dx * dx + dy * dy + dz * dz
-            if value < best:
-                best, at = value, i
+    eight, keys = np.empty((3, 8)), np.empty(8)
+    flat, bits = eight.reshape(-1), keys.view(np.int64)
+    for first in range(0, n, 8):
+        number = min(8, n - first)
+        x0, y0, z0, x1, y1, z1 = _together(queries, first, number, eight)
+        for q in range(8):
+            keys[q] = limit
+            i = guess[first + min(q, number - 1)]
+            if i >= 0:
+                dx, dy, dz = points[i, 0] - eight[0, q], points[i, 1] - eight[1, q], points[i, 2] - eight[2, q]
+                keys[q] = min(limit, dx * dx + dy * dy + dz * dz)
+        xs, ys, zs = numbers(flat, 0), numbers(flat, 8), numbers(flat, 16)
+        worst = highest(numbers(keys, 0))
+        # No point has this label: what is guessed is found again.
+        best = labelled(numbers(keys, 0), mask, mask)
         stack[0], away[0] = 0, 0.0
         depth = 1
         while depth > 0:
             depth -= 1
-            if away[depth] >= best:
+            if away[depth] > worst:
                 continue
             node = stack[depth]
             right = nodes[node, 2]
             while right != 0:
                 left = node + 1
-                gx = max(boxes[left, 0] - x, x - boxes[left, 3], 0.0)
-                gy = max(boxes[left, 1] - y, y - boxes[left, 4], 0.0)
-                gz = max(boxes[left, 2] - z, z - boxes[left, 5], 0.0)
+                gx = max(boxes[left, 0] - x1, x0 - boxes[left, 3], 0.0)
+                gy = max(boxes[left, 1] - y1, y0 - boxes[left, 4], 0.0)
+                gz = max(boxes[left, 2] - z1, z0 - boxes[left, 5], 0.0)
                 one = gx * gx + gy * gy + gz * gz
-                gx = max(boxes[right, 0] - x, x - boxes[right, 3], 0.0)
-                gy = max(boxes[right, 1] - y, y - boxes[right, 4], 0.0)
-                gz = max(boxes[right, 2] - z, z - boxes[right, 5], 0.0)
+                gx = max(boxes[right, 0] - x1, x0 - boxes[right, 3], 0.0)
+                gy = max(boxes[right, 1] - y1, y0 - boxes[right, 4], 0.0)
+                gz = max(boxes[right, 2] - z1, z0 - boxes[right, 5], 0.0)
                 two = gx * gx + gy * gy + gz * gz
                 if two < one:
                     left, right, one, two = right, left, two, one
-                if two < best:
+                if two <= worst:
                     stack[depth], away[depth] = right, two
                     depth += 1
-                if one >= best:
+                if one > worst:
                     node = -1
                     break
                 node = left
@@ -399,12 +438,18 @@ def kd_nearest(points, boxes, nodes, queries, guess, limit):
             if node < 0:
                 continue
             for i in range(nodes[node, 0], nodes[node, 1]):
-                dx, dy, dz = points[i, 0] - x, points[i, 1] - y, points[i, 2] - z
+                dx, dy, dz = xs - alike(points[i, 0]), ys - alike(points[i, 1]), zs - alike(points[i, 2])
+                best = smaller(best, labelled(dx * dx + dy * dy + dz * dz, mask, i))
+            worst = highest(best)
+        put(keys, 0, best)
+        for q in range(number):
+            i = bits[q] & mask
+            found[first + q], squared[first + q] = -1, np.inf
+            if i < len(points):
+                dx, dy, dz = points[i, 0] - eight[0, q], points[i, 1] - eight[1, q], points[i, 2] - eight[2, q]
                 value = dx * dx + dy * dy + dz * dz
-                if value < best:
-                    best, at = value, i
-        found[q] = at
-        squared[q] = best if at >= 0 else np.inf
+                if value < limit:
+                    found[first + q], squared[first + q] = i, value
     return found, squared
 
 

@@ -76,8 +76,21 @@ class _Evidence:
 
 
 @dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Of the moving points: which have the reference near, which lie on it, distances across its planes `(n,)`, and the
+    normals of both in the reference's frame `(n, 3)`, pointing to one side."""
+
+    near: NDArray[np.bool_]
+    on: NDArray[np.bool_]
+    across: F64
+    ours: F64
+    theirs: F64
+
+
+@dataclass(frozen=True, eq=False)
 class _Answer:
     fit: Fit
+    pairs: _Pairs
     evidence: _Evidence
 
 
@@ -176,11 +189,10 @@ class _Solver:
             found = fit(self.reference, self.moving, rotation, translation, first, self.pool, _STRIDE)
             rotation, translation = found.rotation, found.translation
         found = fit(self.reference, self.moving, rotation, translation, self.how, self.pool)
-        return _Answer(found, self.evidence(found))
+        pairs = self.paired(found)
+        return _Answer(found, pairs, self.evidence(pairs))
 
-    def paired(self, found: Fit) -> tuple[NDArray[np.bool_], NDArray[np.bool_], F64, F64, F64]:
-        """Of the moving points: which have the reference near, which lie on it, distances across its planes, and the
-        normals of both in the reference's frame, pointing to one side."""
+    def paired(self, found: Fit) -> _Pairs:
         a, b = self.reference, self.moving
         moved, theirs = found(b.points), b.normals @ found.rotation.T
         ours = a.normals[found.match]
@@ -188,14 +200,14 @@ class _Solver:
         across = np.abs(((a.points[found.match] - moved) * ours).sum(axis=1))
         near = (found.match >= 0) & (found.squared < (_NEAR * self.spacing) ** 2)
         on = near & (across < self.tolerance) & (np.abs(agree) > _ALIKE)
-        return near, on, across, ours, theirs * np.sign(agree)[:, None]
+        return _Pairs(near, on, across, ours, theirs * np.sign(agree)[:, None])
 
     @property
     def tolerance(self) -> float:
         return max(_ACROSS * self.spacing, _ROUGH * math.hypot(self.reference.rough, self.moving.rough))
 
-    def evidence(self, found: Fit) -> _Evidence:
-        near, on, across, _, theirs = self.paired(found)
+    def evidence(self, pairs: _Pairs) -> _Evidence:
+        near, on, across, theirs = pairs.near, pairs.on, pairs.across, pairs.theirs
         if on.sum() < _LEAST:
             return _Evidence(float(on.mean()), float(near.mean()), 0.0, math.inf, int(on.sum()))
         weight = self.moving.planarity
@@ -243,8 +255,7 @@ class _Solver:
     def score(self, some: _Answer, among: Sequence[_Answer]) -> float:
         """Share of the moving points that lie on the reference, as finely as the best of all answers lets them."""
         finest = min(max(3 * min(k.evidence.across for k in among), 0.02 * self.spacing), self.tolerance)
-        _, on, across, _, _ = self.paired(some.fit)
-        return float((on & (across < finest)).mean())
+        return float((some.pairs.on & (some.pairs.across < finest)).mean())
 
     def _apart(self, one: Fit, two: Fit, least: float) -> bool:
         return differ((one.rotation, one.translation), (two.rotation, two.translation), self.moving.radius, least)
@@ -270,7 +281,7 @@ def _decided(
         "kind": "rigid", "voxel": voxel, "overlap": evidence.near, "share": evidence.share, "holds": evidence.holds,
         "runner_up": ratio, "rounds": found.fit.rounds,
     }  # fmt: skip
-    open_, information = _undetermined(solver, found.fit)
+    open_, information = _undetermined(solver, found)
     said["information"] = information
     if open_ and evidence.share > _MOSTLY:
         return TransformEstimate("degenerate", message=_sentence(open_), diagnostics=said)
@@ -332,20 +343,20 @@ def _covariance(found: Fit, answer: Rigid, one: Cloud) -> F64:
     return np.asarray(change @ about @ change.T)
 
 
-def _undetermined(solver: _Solver, found: Fit) -> tuple[list[F64], list[float]]:
+def _undetermined(solver: _Solver, found: _Answer) -> tuple[list[F64], list[float]]:
     """Directions (turn, shift) in which the surfaces may slide on each other, and how many points speak for each.
 
     By products of the two clouds' normals, not squares: noise in one knows nothing of noise in the other, so that what
     no plane holds comes to nothing, however rough the clouds are.
     """
-    _, on, _, ours, theirs = solver.paired(found)
+    on = found.pairs.on
     if not on.any():
         return [], []
-    y = found(solver.moving.points)[on]
+    y = found.fit(solver.moving.points)[on]
     y = y - y.mean(axis=0)
-    n, m = ours[on], theirs[on]
+    n, m = found.pairs.ours[on], found.pairs.theirs[on]
     radius = max(float(np.sqrt((y**2).sum(axis=1).mean())), 1e-12)
-    weight = solver.moving.planarity[on] * solver.reference.planarity[found.match[on]]
+    weight = solver.moving.planarity[on] * solver.reference.planarity[found.fit.match[on]]
     one, two = (np.concatenate([np.cross(y, v) / radius, v], axis=1) for v in (n, m))
     both = one.T @ (two * weight[:, None]) / max(float(weight.sum()), 1e-12)
     values, vectors = np.linalg.eigh((both + both.T) / 2)

@@ -49,7 +49,7 @@ class Surface:
     def radius(self) -> float:
         """Root of the mean square distance from the middle."""
         away = self.points - kernels.extent(self.points)[2]
-        return float(np.sqrt(np.vdot(away, away) / len(away)))
+        return float(np.sqrt((away * away).sum() / len(away)))
 
     def nearest(self, queries: F64, limit: float, guess: I64 | None = None) -> tuple[I64, F64]:
         """Index of the nearest point, -1 where none is within `limit`, and its squared distance."""
