@@ -645,13 +645,13 @@ def voxel_means(points, size, origin):
 
 
 def nearest_points(points, queries, limit):
-    """Twin of avfuse._kernels.points.kd_nearest: squared distances, infinite beyond the root of `limit`."""
+    """Twin of avfuse._kernels.kd_tree.kd_nearest: squared distances, infinite beyond the root of `limit`."""
     squared = ((queries[:, None] - points) ** 2).sum(axis=2).min(axis=1)
     return np.where(squared < limit, squared, np.inf)
 
 
 def neighbour_planes(points, k):
-    """Twin of avfuse._kernels.points.kd_normals: eigenvalues, rising, and axes of each point's k nearest."""
+    """Twin of avfuse._kernels.kd_tree.kd_normals: eigenvalues, rising, and axes of each point's k nearest."""
     found = []
     for point in points:
         near = points[np.argsort(((points - point) ** 2).sum(axis=1), kind="stable")[:k]]

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_read_points import packed
 
 from avfuse._kernels import points as kernels
+from avfuse._kernels.kd_tree import kd_build, kd_nearest, kd_normals
 
 pytestmark = pytest.mark.kernel
 
@@ -33,7 +34,7 @@ KINDS = st.sampled_from(["scattered", "plane", "ties", "line"])
 
 
 def tree(points, leaf):
-    order, boxes, nodes = kernels.kd_build(points, leaf)
+    order, boxes, nodes = kd_build(points, leaf)
     assert_array_equal(np.sort(order), np.arange(len(points)))
     return points[order], boxes, nodes
 
@@ -73,20 +74,23 @@ def test_means_of_cubes(seed, n, kind, size):
 def test_nearest_points_are_the_nearest(seed, n, m, kind, leaf, limit):
     rng = np.random.default_rng(seed)
     points, boxes, nodes = tree(cloud(rng, n, kind), leaf)
-    queries = rng.normal(size=(m, 3)) * 3
+    queries = rng.normal(size=(m, 3)) * 3 if kind != "ties" else rng.integers(0, 5, (m, 3)) / 2
     guess = rng.integers(-1, n, m)
-    index, squared = kernels.kd_nearest(points, boxes, nodes, queries, guess, limit)
+    index, squared = kd_nearest(points, boxes, nodes, queries, guess, limit)
     assert_allclose(squared, reference.nearest_points(points, queries, limit), rtol=1e-12)
     assert_array_equal(index < 0, np.isinf(squared))
     met = index >= 0
     assert_allclose(((points[index[met]] - queries[met]) ** 2).sum(axis=1), squared[met], rtol=1e-12)
+    # Of points as near as each other the first, whatever is looked up beside a query and whatever was guessed.
+    order = rng.permutation(m)
+    assert_array_equal(kd_nearest(points, boxes, nodes, queries[order], np.full(m, -1), limit)[0], index[order])
 
 
 @given(SEEDS, st.integers(8, 60), st.sampled_from(["scattered", "plane"]), st.integers(4, 8), st.integers(1, 16))
 @settings(max_examples=60)
 def test_planes_through_neighbours(seed, n, kind, k, leaf):
     points, boxes, nodes = tree(cloud(np.random.default_rng(seed), n, kind), leaf)
-    normals, planarity, rough, spacing = kernels.kd_normals(points, boxes, nodes, k, 0, len(nodes))
+    normals, planarity, rough, spacing = kd_normals(points, boxes, nodes, k, 0, len(nodes))
     for i, (values, vectors) in enumerate(reference.neighbour_planes(points, k)):
         assert_allclose(planarity[i], (values[1] - values[0]) / values[2], atol=1e-6)
         assert_allclose(rough[i], np.sqrt(max(values[0], 0)), atol=1e-6)
@@ -96,7 +100,7 @@ def test_planes_through_neighbours(seed, n, kind, k, leaf):
     assert_allclose(spacing, np.sort(apart, axis=1)[:, 1], atol=1e-12)
     # Leaves by parts are the leaves of the whole.
     half = len(nodes) // 2
-    parts = [kernels.kd_normals(points, boxes, nodes, k, a, b)[0] for a, b in ((0, half), (half, len(nodes)))]
+    parts = [kd_normals(points, boxes, nodes, k, a, b)[0] for a, b in ((0, half), (half, len(nodes)))]
     assert_array_equal(np.concatenate(parts), normals)
 
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from avfuse._kernels.points import kd_nearest, pair_weights, plane_terms
+from avfuse._kernels.kd_tree import kd_nearest
+from avfuse._kernels.points import pair_weights, plane_terms
 from avfuse.spatial.surfaces import Surface
 
 F64 = NDArray[np.float64]

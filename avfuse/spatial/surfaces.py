@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse._kernels import points as kernels
+from avfuse._kernels.kd_tree import kd_build, kd_nearest, kd_normals
 from avfuse.errors import StreamError
 
 F64 = NDArray[np.float64]
@@ -49,11 +50,12 @@ class Surface:
     def radius(self) -> float:
         """Root of the mean square distance from the middle."""
         away = self.points - kernels.extent(self.points)[2]
+        # No product of vectors: the library's threads would be woken for it, and its sums depend on their number.
         return float(np.sqrt((away * away).sum() / len(away)))
 
     def nearest(self, queries: F64, limit: float, guess: I64 | None = None) -> tuple[I64, F64]:
         """Index of the nearest point, -1 where none is within `limit`, and its squared distance."""
-        found: tuple[I64, F64] = kernels.kd_nearest(
+        found: tuple[I64, F64] = kd_nearest(
             self.points, self.boxes, self.nodes, queries,
             np.full(len(queries), -1) if guess is None else guess, limit**2,
         )  # fmt: skip
@@ -126,9 +128,9 @@ def fitting_voxel(cloud: Cloud) -> float:
 
 def surface_of(points: F64, neighbours: int) -> Surface:
     """points: `(n, 3)`, more than `neighbours`."""
-    order, boxes, nodes = kernels.kd_build(points, LEAF)
+    order, boxes, nodes = kd_build(points, LEAF)
     sorted_ = points[order]
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    normals, planarity, rough, apart = kernels.kd_normals(sorted_, boxes, nodes, neighbours, 0, len(nodes))
+    normals, planarity, rough, apart = kd_normals(sorted_, boxes, nodes, neighbours, 0, len(nodes))
     return Surface(sorted_, normals, planarity, float(np.median(apart)), float(np.median(rough)), boxes, nodes, rank)
