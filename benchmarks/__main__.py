@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.options import Options
+from benchmarks.space import PARTS
 
 NAMES = (
     "sound",
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=defaults.processes, help="workers where time is not measured")
     parser.add_argument("--resume", action="store_true", help="go on where a run with equal settings was interrupted")
     parser.add_argument("--memory", type=float, default=defaults.memory, help="GB that a program under test may use")
+    parser.add_argument("--part", choices=PARTS, help="only this one of space")
     given = vars(parser.parse_args(arguments))
     name = given.pop("name")
     options = Options(**given | {"out": given["out"].resolve()})

@@ -15,7 +15,7 @@ class Options:
 
     repeats: of every condition; None takes the benchmark's own. seed: of everything simulated.
     processes: how many share the work where timing is not measured. resume: keep rows of an interrupted run.
-    memory: GB of address space that a program under test may ask for.
+    memory: GB of address space that a program under test may ask for. part: the only one of `space` to run.
     """
 
     quick: bool = False
@@ -25,6 +25,7 @@ class Options:
     processes: int = 1
     resume: bool = False
     memory: float = 12.0
+    part: str | None = None
 
     @property
     def page(self) -> Path:

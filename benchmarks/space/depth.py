@@ -75,7 +75,7 @@ def _simulated(options: Options, goals: Goals) -> Table:
     for place, sensor, related in (*_CONDITIONS, *_UNRELATED):
         turned, shifted, z, seconds = [], [], [], []
         statuses = Counter[str]()
-        for k in range(options.pick(1, 8)):
+        for k in range(options.pick(1, 3)):
             rng = np.random.default_rng([options.seed, k, place == "room", sensor == "depth", related])
             scene = ranged_scene(rng, place=place, sensor=sensor, related=related)  # type: ignore[arg-type]
             began = time.perf_counter()
