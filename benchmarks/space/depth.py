@@ -60,7 +60,7 @@ def _evaluation(options: Options, goals: Goals) -> Table:
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     # One after the other, as a search asks for them: nothing here is compared with another.
     for name, call in calls.items():
-        for _ in range(options.pick(20, 200)):
+        for _ in range(options.pick(100, 500)):
             began = time.thread_time()
             call()
             seconds[name].append(time.thread_time() - began)
