@@ -72,7 +72,7 @@ class _Adjustment:
         self.points = np.concatenate([points for t in tracks for points, _ in t.corners])
         self.pixels = np.concatenate([pixels for t in tracks for _, pixels in t.corners])
         self.parts = [slice(k, k + _PART) for k in range(0, len(self.pixels), _PART)]
-        self.step = min(float(np.median(np.diff(_times(t)))) for t in tracks)
+        self.step = min(float(np.median(np.diff(np.unique(_times(t))))) for t in tracks)
         slack = 2 * max_lag + self.step
         late = self.times + self.begin[self.which]
         self.start = float(late.min() - slack)
