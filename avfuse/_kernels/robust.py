@@ -29,6 +29,8 @@ _ROUNDS, _CLOSE = (
     4,
     1e-3,
 )  # of local optimisation: rounds, and the share of the loss below which the next is not worth it
+_INNER, _INNER_ROUNDS = 50, 10  # samples drawn from what agrees with a model, and rounds of them
+_PATIENCE = 200  # samples after which that is worth it (Lebeda, Matas and Chum 2012 wait too)
 _DOUBT = 4.0  # standard errors: one good model in 30,000 is missed
 _SUMS = {"reassoc", "contract"}
 
@@ -263,6 +265,56 @@ def enough(squared, threshold2, order, pool, count, missed):
     return draws_needed(agree, n, count, missed)
 
 
+RESAMPLE = float64(
+    types.FunctionType(SOLVE), types.FunctionType(RESIDUALS), types.FunctionType(NORMAL),
+    types.FunctionType(TANGENT), types.FunctionType(RETRACT), DATA, int64[::1], float64, MODEL, MODEL,
+    uint64[::1], MODEL, float64,
+)  # fmt: skip
+
+
+@njit(RESAMPLE, cache=True, nogil=True, error_model="numpy")
+def resampled(solve, residuals, normal, tangent, retract, data, sizes, threshold2, losses, weights, state, best, cost):
+    """Samples drawn from what agrees with the best model, where good correspondences are many times as frequent as
+    among all (the inner samples of LO-RANSAC). The best of a few is refined; again while that helps.
+
+    best: changed where that lowers its `cost`, which is returned.
+    """
+    count, free, models = sizes[0], sizes[1], sizes[2]
+    n, m = data.shape[1], best.shape[0]
+    sample, close = np.empty(count, np.int64), np.empty(n, np.int64)
+    found, local, squared = np.zeros((models, m)), np.empty(m), np.empty(n)
+    for _ in range(_INNER_ROUNDS):
+        residuals(best, data, 0, n, squared)
+        agree = 0
+        for i in range(n):
+            if squared[i] <= threshold2:
+                close[agree] = i
+                agree += 1
+        if agree <= count:
+            break
+        least = np.inf
+        for _inner in range(_INNER):
+            draw(state, count, agree, sample)
+            for k in range(count):
+                sample[k] = close[sample[k]]
+            made = solve(data, sample, found)
+            for k in range(made):
+                tried = cost_of(residuals, found[k], data, threshold2, losses, least, _DOUBT, squared)
+                if tried < least:
+                    least = tried
+                    local[:] = found[k]
+        if not least < np.inf:
+            break
+        tried = refined(
+            residuals, normal, tangent, retract, local, least, data, threshold2, losses, weights, free, _ROUNDS, _CLOSE
+        )  # fmt: skip
+        if not tried < cost:
+            break
+        cost = tried
+        best[:] = local
+    return cost
+
+
 SEARCH = types.Tuple((float64, int64, int64))(
     types.FunctionType(SOLVE), types.FunctionType(RESIDUALS), types.FunctionType(NORMAL),
     types.FunctionType(TANGENT), types.FunctionType(RETRACT), types.FunctionType(UPGRADE), DATA, int64[::1],
@@ -300,6 +352,7 @@ def search(
     for k in range(count):
         average *= (count - k) / (n - k)
     drawn = 0
+    waits = False
     while drawn < most and drawn < needed:
         drawn += 1
         if pool < n and drawn > until:
@@ -316,6 +369,7 @@ def search(
             for k in range(count):
                 sample[k] = order[sample[k]]
         made = solve(data, sample, found)
+        better = False
         for k in range(made):
             cost = cost_of(residuals, found[k], data, threshold2, losses, minimal_cost, _DOUBT, squared)
             if not cost < minimal_cost:
@@ -347,8 +401,16 @@ def search(
             if cost < best_cost:
                 best_cost = cost
                 best[:] = local
-                cost_of(residuals, best, data, threshold2, losses, np.inf, np.inf, squared)
-                needed = enough(squared, threshold2, order, pool, count, missed)
+                better, waits = True, True
+        if waits and drawn >= _PATIENCE:
+            best_cost = resampled(
+                solve, residuals, normal, tangent, retract, data, sizes, threshold2, losses, weights, state, best,
+                best_cost,
+            )  # fmt: skip
+            better, waits = True, False
+        if better:
+            cost_of(residuals, best, data, threshold2, losses, np.inf, np.inf, squared)
+            needed = enough(squared, threshold2, order, pool, count, missed)
     return best_cost, drawn, improved
 
 
