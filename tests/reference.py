@@ -537,6 +537,28 @@ def sampson_distances(matrix, data):
     return np.array(found)
 
 
+def ray_distances(matrix, rotation, translation, data):
+    """Squared Sampson distances, and how far points lie beyond the part of the line that both cameras have before
+    them: by the depths z_ref, z_mov of z_ref x_ref = z_mov R x_mov + t that come nearest to it."""
+    found = []
+    for (u, v, x, y, s, t), line in zip(data.T, sampson_distances(matrix, data), strict=True):
+        ref, mov = np.array([u, v, 1.0]), np.array([x, y, 1.0])
+        z_ref, z_mov = np.linalg.lstsq(np.stack([ref, -rotation @ mov], axis=1), translation, rcond=None)[0]
+        ends = {
+            (True, True): 0.0,
+            (False, False): seen_apart(ref, rotation @ mov) / (s + t),
+            (True, False): seen_apart(ref, translation) / s,
+            (False, True): seen_apart(mov, rotation.T @ translation) / t,
+        }
+        found.append(line + ends[bool(z_ref >= 0), bool(z_mov >= 0)])
+    return np.array(found)
+
+
+def seen_apart(one, other):
+    """Squared distance of two rays on the plane one unit in front."""
+    return float(np.sum((one[:2] / one[2] - other[:2] / other[2]) ** 2))
+
+
 def projected_distances(pose, data):
     """Squared distances in pixels of points seen by a pose [R | t]; none behind."""
     found = []

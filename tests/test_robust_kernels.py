@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
-from avfuse._kernels import epipolar, planar, polynomial, pose, robust, similar
-from avfuse._kernels.essential import essential_solve
+from avfuse._kernels import epipolar, essential, planar, polynomial, pose, robust, similar
 
 pytestmark = pytest.mark.kernel
 
@@ -88,6 +87,23 @@ def test_distances_of_views_are_those_of_the_twin(seed):
     assert_allclose(squared, reference.projected_distances(rows, seen), rtol=1e-9)
 
 
+@given(SEEDS)
+@FEW
+def test_distances_of_rays_are_those_of_the_twin(seed):
+    data, matrix, _, rows = _views(seed, 12)
+    rng = np.random.default_rng(seed)
+    # Half of them anywhere, a quarter far away: nearly parallel rays.
+    data[:2, 6:] += rng.normal(0, 1, (2, 6))
+    far = np.column_stack([data[2:4, :3].T, np.ones(3)]) @ rows[:, :3].T
+    data[:2, :3] = far[:, :2].T / far[:, 2] + rng.normal(0, 0.01, (2, 3))
+    data[4:] = rng.uniform(0.5, 2, (2, 12))
+    shift = rows[:, 3] / np.linalg.norm(rows[:, 3])
+    squared = np.empty(12)
+    essential.essential_residuals(np.concatenate([matrix.ravel(), shift]), data, 0, 12, squared)
+    expected = reference.ray_distances(matrix, rows[:, :3], shift, data)
+    assert_allclose(squared, expected, rtol=1e-6, atol=1e-20)
+
+
 def _cross(t):
     return np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
 
@@ -115,7 +131,9 @@ def _models(kind, seed):
             matrix = (u * [s[0], s[1], 0]) @ vt
             matrix /= np.linalg.norm(matrix)
         data[:4] += rng.normal(0, 0.05, (4, data.shape[1]))
-        return epipolar, "epipolar", matrix.ravel(), 7 if kind == "fundamental" else 5, data
+        if kind == "fundamental":
+            return epipolar, "epipolar", matrix.ravel(), 7, data
+        return essential, "essential", np.concatenate([matrix.ravel(), np.linalg.svd(matrix)[0][:, 2]]), 5, data
     if kind == "pose":
         _, _, points, rows = _views(seed)
         data = np.vstack([rng.normal(size=(2, len(points))), points.T, rng.normal(1, 0.3, (4, len(points)))])
@@ -133,7 +151,7 @@ def _models(kind, seed):
 def _signed(kind, model, data):
     """Distances with their signs, whose squares add up to the twins'."""
     if kind in ("fundamental", "essential"):
-        matrix = model.reshape(3, 3)
+        matrix = model[:9].reshape(3, 3)
         ref, mov = np.vstack([data[:2], np.ones(data.shape[1])]), np.vstack([data[2:4], np.ones(data.shape[1])])
         line, back = matrix @ mov, matrix.T @ ref
         return np.sum(ref * line, axis=0) / np.sqrt(np.sum(line[:2] ** 2 + back[:2] ** 2, axis=0))
@@ -187,21 +205,26 @@ def test_normal_equations_are_those_of_numeric_derivatives(kind, seed):
 @FEW
 def test_minimal_solvers_of_views_hold_the_truth(seed):
     data, matrix, points, rows = _views(seed % 1000)
-    seven, ten = np.zeros((3, 9)), np.zeros((10, 9))
+    seven, ten = np.zeros((3, 9)), np.zeros((10, 12))
+    true = np.concatenate([matrix.ravel(), rows[:, 3] / np.linalg.norm(rows[:, 3])])
     poses = np.zeros((4, 12))
     seen = np.vstack([data[:2], points.T, np.ones((4, len(points)))])
     for solve, count, made, columns, truth in (
         (epipolar.fundamental_solve, 7, seven, data, matrix.ravel()),
-        (essential_solve, 5, ten, data, matrix.ravel()),
+        (essential.essential_solve, 5, ten, data, true),
         (pose.pose_solve, 3, poses, seen, rows.ravel()),
     ):
         found = made[: solve(columns, np.arange(count), made)]
-        away = [min(np.abs(f - truth).max(), np.abs(f + truth).max()) for f in found]
+        # A fundamental matrix has no sign; an essential one comes with the pose that has the points in front.
+        away = [min(np.abs(f - truth).max(), np.abs(f + truth).max() if count == 7 else 9.0) for f in found]
         assert min(away, default=9.0) < 1e-3
         # And nothing else: every solution fits its sample.
         for f in found:
             squared = np.empty(columns.shape[1])
-            (pose.pose_residuals if count == 3 else epipolar.epipolar_residuals)(f, columns, 0, count, squared)
+            if count == 3:
+                pose.pose_residuals(f, columns, 0, count, squared)
+            else:
+                epipolar.epipolar_residuals(f[:9], columns, 0, count, squared)
             assert squared[:count].max() < 1e-8
 
 

@@ -36,6 +36,7 @@ F64 = NDArray[np.float64]
 _NAMES = ("reference", "moving")
 _OFF_CHANCE = -2.0  # logarithm of how often points off a plane agree by chance, above which the scene is flat
 _PLANE = 1.5  # thresholds within which points count as lying on the plane
+_FAR2 = 1e30  # squared pixels
 _OPEN = 0.5  # of the matrix's norm, 1: one whose entries may be off by more is open
 
 
@@ -91,7 +92,8 @@ def estimate_essential(
 
     reference, moving: `(n, 2)`, pixels as the cameras took them, lens distortion and all.
     cameras: that of the reference and that of the moving, or one for both; their poses do not count.
-    threshold: Sampson's distance up to which a correspondence agrees, in pixels, by the size that a pixel has there.
+    threshold: Sampson's distance up to which a correspondence agrees, in pixels, by the size that a pixel has there;
+    more by as much as a point lies beyond where it can be before both cameras.
     scores, rng: as of `estimate_homography`. Statuses and errors are those of `estimate_fundamental`; a flat scene is
     `degenerate` here too, because two motions explain it.
     """
@@ -111,10 +113,11 @@ def estimate_essential(
     data = np.ascontiguousarray(np.concatenate([a.T, b.T, s[None], t[None]]))
 
     def matrices(models: F64) -> F64:
-        return _normed(models.reshape(-1, 3, 3))
+        return _normed(models[:, :9].reshape(-1, 3, 3))
 
     def errors(transform: Transform) -> F64:
-        return _in_front(transform.matrix, a, b, sampson(transform.matrix, a, b, s, t), limit)
+        off = sampson(transform.matrix, a, b, s, t)
+        return np.copysign(np.sqrt(_before_both(estimator, transform.matrix, data, limit))[:, None], off)
 
     return _estimate(
         called, "essential matrix", estimator, Essential, data, limit, (ref, mov), matrices, errors, scores, rng
@@ -144,6 +147,16 @@ def _in_front(matrix: F64, ref: F64, mov: F64, off: F64, limit: float) -> F64:
     side = np.sum((y @ matrix.T) * np.cross(epipole, x), axis=1)
     most = np.sum(np.sign(side[np.abs(off[:, 0]) <= limit]))
     return np.where((side * most < 0)[:, None], np.inf, off)
+
+
+def _before_both(estimator: Estimator, matrix: F64, data: F64, limit: float) -> F64:
+    """Squared distances by that one of the four poses of an essential matrix with which most points agree."""
+    direction = np.linalg.svd(matrix)[0][:, 2]
+    said = [
+        np.minimum(estimator.squared(np.concatenate([e * matrix.ravel(), t * direction]), data), _FAR2)
+        for e in (1, -1) for t in (1, -1)
+    ]  # fmt: skip
+    return min(said, key=lambda squared: float(np.sum(np.minimum(squared, limit**2))))
 
 
 def rays_and_scale(camera: Camera, pixels: F64, name: str, called: str) -> tuple[F64, F64]:
@@ -247,10 +260,9 @@ def _fundamental() -> Estimator:
 
 
 def _essential() -> Estimator:
-    from avfuse._kernels import epipolar as k
-    from avfuse._kernels.essential import essential_solve
+    from avfuse._kernels import essential as k
 
     return kept(
-        "essential", essential_solve, k.epipolar_residuals, k.epipolar_normal, k.epipolar_tangent, k.epipolar_retract,
-        5, 10, 9, 5, 1,
+        "essential", k.essential_solve, k.essential_residuals, k.essential_normal, k.essential_tangent,
+        k.essential_retract, 5, 10, 12, 5, 1,
     )  # fmt: skip
