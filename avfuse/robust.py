@@ -33,7 +33,9 @@ _RIVAL, _RIVAL_MISSED, _RIVAL_MOST = 0.8, 1e-2, 20_000  # share of the winner's 
 _RAW = 0.3  # share of a model's gain that a sample of it already has
 _APART = 4.0  # thresholds between what two models say of the same points, from which on they are different
 _WIDE = 2.0  # thresholds at which the biweight of the last fit ends
+_WIDE_LINE, _SIGMAS = 1.5, 3.5  # the same of distances from a line, at most, and the standard deviations that it takes
 _TABLE = 256  # steps of tabulated losses
+_MIXED = 30  # rounds in which noise is told from what lies evenly
 _KEPT_GAIN = 0.95  # of the search's gain that the last fit must keep
 _NONE = np.zeros(0)
 
@@ -87,12 +89,14 @@ class Estimator:
 @dataclass(frozen=True, eq=False)
 class Consensus:
     """model: `(entries,)`. gain: correspondences less the summed loss. rival: another model that explains nearly as
-    much of other correspondences, or None. draws: samples that were drawn."""
+    much of other correspondences, or None. draws: samples that were drawn. reach: distance up to which correspondences
+    took part in the last fit."""
 
     model: F64
     gain: float
     rival: F64 | None
     draws: int
+    reach: float
 
 
 def seed_of(rng: Rng) -> np.random.Generator:
@@ -143,9 +147,9 @@ def consensus(
     if not model.any():
         return None
     gain = n - cost
-    model = _settled(estimator, refine, model, mixed, square, losses, weights)
+    model, reach = _settled(estimator, refine, model, mixed, square, losses, weights)
     if not rivals:
-        return Consensus(model, gain, None, int(draws))
+        return Consensus(model, gain, None, int(draws), reach)
     # Who else? Among those that are nowhere near this model.
     left = np.ascontiguousarray(mixed[:, estimator.squared(model, mixed) > _WIDE**2 * square])
     rival = None
@@ -160,31 +164,54 @@ def consensus(
             _RIVAL_MISSED, state, other,
         )  # fmt: skip
         if left.shape[1] - left_cost >= least and other.any():
-            other = _settled(estimator, refine, other, left, square, losses, weights)
+            other, _ = _settled(estimator, refine, other, left, square, losses, weights)
             first = mixed[:, estimator.squared(model, mixed) <= square]
             if np.median(estimator.squared(other, np.ascontiguousarray(first))) > _APART**2 * square:
                 rival = other
-    return Consensus(model, gain, rival, int(draws))
+    return Consensus(model, gain, rival, int(draws), reach)
 
 
-def settled(estimator: Estimator, model: F64, data: F64, threshold: float) -> F64:
-    """A model fitted anew to the columns of `data`, from where it is."""
+def settled(estimator: Estimator, model: F64, data: F64, threshold: float) -> tuple[F64, float]:
+    """A model fitted anew to the columns of `data`, from where it is, and its reach (see `Consensus`)."""
     losses, weights = loss_tables("msac", estimator.dimensions)
     return _settled(estimator, estimator.compiled[1], model.copy(), data, threshold**2, losses, weights)
 
 
 def _settled(
     estimator: Estimator, refine: Callable[..., Any], model: F64, data: F64, square: float, losses: F64, weights: F64
-) -> F64:
+) -> tuple[F64, float]:
     """The model after its last fit: by the search's loss to its end, then by a biweight that has no edge."""
     count = data.shape[1]
     cost = refine(model, np.inf, data, square, losses, weights, estimator.free, 30, 1e-9)
     best = model.copy()
+    reach = _reach(estimator, estimator.squared(model, data), square)
     wide, falling = loss_tables("biweight", estimator.dimensions)
-    refine(best, np.inf, data, _WIDE**2 * square, wide, falling, estimator.free, 50, 1e-10)
+    refine(best, np.inf, data, reach**2, wide, falling, estimator.free, 50, 1e-10)
     kept = count - np.minimum(estimator.squared(best, data) / square, 1.0).sum()
     before = count - np.minimum(estimator.squared(model, data) / square, 1.0).sum()
-    return best if np.isfinite(cost) and kept >= _KEPT_GAIN * before else model
+    return best if np.isfinite(cost) and kept >= _KEPT_GAIN * before else model, reach
+
+
+def _reach(estimator: Estimator, squared: F64, square: float) -> float:
+    """The distance at which the biweight of the last fit ends: two thresholds between points.
+
+    Near a line, outliers lie along all of it: there it is no more than what noise needs, by the standard deviation of
+    those that agree among others that lie evenly, as MLESAC tells them apart (Torr and Zisserman 2000).
+    """
+    threshold = float(np.sqrt(square))
+    if estimator.dimensions > 1:
+        return _WIDE * threshold
+    near = squared[squared < _WIDE**2 * square]
+    variance, share, even = square / 9, 0.5, 1 / (2 * _WIDE * threshold)
+    for _ in range(_MIXED):
+        inside = share / np.sqrt(2 * np.pi * variance) * np.exp(-near / (2 * variance))
+        belongs = inside / (inside + (1 - share) * even)
+        agree = float(belongs.sum())
+        if not agree > estimator.free:
+            return _WIDE_LINE * threshold
+        share = min(agree / len(near), 1 - 1e-6)
+        variance = max(float(belongs @ near) / (agree - estimator.free), 1e-12 * square)
+    return min(_SIGMAS * float(np.sqrt(variance)), _WIDE_LINE * threshold)
 
 
 @lru_cache(maxsize=16)
@@ -219,13 +246,13 @@ class Spread:
     sigma: float
 
 
-def spread(estimator: Estimator, model: F64, data: F64, threshold: float) -> Spread | None:
+def spread(estimator: Estimator, model: F64, data: F64, reach: float) -> Spread | None:
     """How well a settled model is known, or None where the correspondences near it leave part of it free.
 
-    The covariance of an M-estimator (Huber 1981, section 7.6) whose weights end at twice the threshold, of independent
-    errors of one size; widened as Student's t of few correspondences is.
+    The covariance of an M-estimator (Huber 1981, section 7.6) whose weights end at `reach`, of independent errors of
+    one size; widened as Student's t of few correspondences is.
     """
-    square = (_WIDE * threshold) ** 2
+    square = reach**2
     squared = estimator.squared(model, data)
     near = squared < square
     d, p = estimator.dimensions, estimator.free

@@ -137,23 +137,28 @@ def test_more_noise_is_told(kind):
 @pytest.mark.parametrize(
     ("kind", "count", "outliers"),
     [(k, n, o) for k in (*MAPS, "pose") for n, o in ((300, 0.3), (15, 0.0))]
-    + [("essential", 300, 0.0), ("essential", 300, 0.3)],
+    + [(k, 300, o) for k in ("fundamental", "essential") for o in (0.0, 0.3)],
 )
 def test_intervals_hold(kind, count, outliers):
-    held = []
+    held, best = [], []
     for seed in range(150):
         made = simulate_correspondences(kind, np.random.default_rng(seed), count=count, outliers=outliers, noise=0.6)
         found = find(kind, made)
         if found.status != "aligned":
             continue
         away = errors(kind, found, made)
-        if kind == "essential":
+        if kind in ("fundamental", "essential"):
+            free = 7 if kind == "fundamental" else 5
             values, axes = np.linalg.eigh(found.cov)
-            held.extend(np.abs(axes.T[-5:] @ away) < 1.96 * np.sqrt(values[-5:]))
+            within = np.abs(axes.T[-free:] @ away) < 1.96 * np.sqrt(values[-free:])
+            held.extend(within)
+            best.append(within[0])
         else:
             held.extend(np.abs(away) < 1.96 * found.std)
     # Parameters of one estimate go together: about 300 independent ones leave 1.3 % of chance.
     assert 0.91 < np.mean(held) < 0.985
+    # Also in the direction that is known best, into which steps along the others bend.
+    assert not best or np.mean(best) > 0.89
 
 
 # What is refused
@@ -299,6 +304,36 @@ def test_cameras_of_their_own_and_the_four_poses():
     near = [p for p in found.transform.poses() if np.allclose(p.rotation, truth.rotation, atol=1e-5)]
     direction = truth.translation / np.linalg.norm(truth.translation)
     assert any(np.allclose(p.translation, direction, atol=1e-4) for p in near)
+
+
+def test_points_too_far_for_parallax_agree_with_an_essential_matrix():
+    rng = np.random.default_rng(5)
+    camera = Camera(np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]]))
+    motion = Rigid.from_parts(Rotation.from_rotvec([0.02, -0.1, 0.03]).as_matrix(), np.array([1.0, 0.1, 0.1]))
+    rays = camera.rays(rng.uniform((80, 60), (560, 420), (300, 2)))
+    points = rays * np.where(np.arange(300) < 150, rng.uniform(4, 10, 300), 1e6)[:, None]
+    moving, reference = (camera(p) + rng.normal(0, 0.5, (300, 2)) for p in (points, motion(points)))
+    found = estimate_essential(reference, moving, cameras=camera)
+    # Noise puts half of the far ones beyond infinity, by no more than itself.
+    assert found.status == "aligned"
+    assert np.mean(found.inliers) > 0.98
+
+
+def test_what_would_lie_behind_a_camera_does_not_agree_with_an_essential_matrix():
+    made = simulate_correspondences("essential", np.random.default_rng(2), count=200, outliers=0.0, noise=0.3)
+    found = estimate_essential(made.reference, made.moving, cameras=made.camera)
+    (pose,) = [p for p in found.transform.poses() if np.allclose(p.rotation, made.motion.rotation, atol=0.02)
+               and p.translation @ made.motion.translation > 0]  # fmt: skip
+    rays = made.camera.rays(made.moving)
+    # On the line, but beyond where a point infinitely far is seen.
+    behind = made.camera(rays @ pose.rotation.T - 0.4 * pose.translation)
+    off = np.linalg.norm(behind - made.camera(rays @ pose.rotation.T), axis=1) > 30
+    reference = np.where(off[:, None] & (np.arange(200) < 60)[:, None], behind, made.reference)
+    moved = np.any(reference != made.reference, axis=1)
+    again = estimate_essential(reference, made.moving, cameras=made.camera)
+    assert moved.sum() > 20
+    assert not again.inliers[moved].any()
+    assert np.mean(again.inliers[~moved]) > 0.95
 
 
 @pytest.mark.parametrize("called", PAIRS)

@@ -87,11 +87,11 @@ def estimate(
             diagnostics=kind,
         )
     errors = problem.errors(transform)
-    model, data = found.model, problem.data
+    model, reach, data = found.model, found.reach, problem.data
     if problem.estimator.dimensions == 1 and not np.isfinite(errors).all():
         # What lies on a line but behind a camera took part until here: fitted again without.
         data = np.ascontiguousarray(data[:, np.isfinite(errors[:, 0])])
-        model = settled(problem.estimator, model, data, problem.threshold)
+        model, reach = settled(problem.estimator, model, data, problem.threshold)
         transform = problem.make(model)
         errors = problem.errors(transform)
     residuals = np.sqrt(np.sum(errors**2, axis=1))
@@ -110,7 +110,7 @@ def estimate(
             **seen,
         )
     reason = suspect(transform, inliers) if suspect is not None else None
-    known = spread(problem.estimator, model, data, problem.threshold)
+    known = spread(problem.estimator, model, data, reach)
     cov = None
     if known is not None:
         cov, unsure, allowed = _stated(problem, model, transform, known, inliers)
@@ -159,7 +159,28 @@ def _stated(
     places = ((told[:free] - told[free:]) / width).T  # (m, free)
     variance = np.einsum("mf,fg,mg->m", places, known.cov, places)
     unsure = float(np.sqrt(variance.max(initial=0.0))) if np.isfinite(variance).all() else np.inf
-    return slope @ known.cov @ slope.T, unsure, allowed
+    cov = slope @ known.cov @ slope.T
+    if problem.estimator.dimensions == 1:
+        cov = cov + _bent(problem, model, transform, known, slope)
+    return cov, unsure, allowed
+
+
+def _bent(problem: Problem, model: F64, transform: Transform, known: Spread, slope: F64) -> F64:
+    """What the curvature of the stated coordinates adds to their covariance: to second order, along its main axes, in
+    the space in which they vary.
+
+    Epipolar geometry is known a hundred times better in some directions than in others: a step along the latter bends
+    away by more than the former are known.
+    """
+    scale = np.sqrt(np.diag(known.cov))
+    root = np.linalg.cholesky(known.cov / np.outer(scale, scale)) * scale[:, None]
+    varies, _, axes = np.linalg.svd(slope @ root, full_matrices=False)
+    steps = axes @ root.T
+    sides = problem.matrices(np.stack([problem.estimator.moved(model, s.copy()) for s in (*steps, *-steps)]))
+    about, here = problem.local(sides, transform.matrix), problem.local(transform.matrix[None], transform.matrix)
+    bend = (0.5 * (about[: len(steps)] + about[len(steps) :]) - here) @ varies @ varies.T  # half a second derivative
+    shift = bend.sum(axis=0)
+    return np.asarray(2 * bend.T @ bend + np.outer(shift, shift))
 
 
 # What all estimators ask of their arguments
