@@ -224,6 +224,14 @@ def test_two_points_in_the_plane_are_enough_to_turn_but_a_line_in_space_is_not()
 
 
 @pytest.mark.parametrize("kind", ["fundamental", "essential"])
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_of_many_points_makes_no_depth_of_a_flat_scene(kind, seed):
+    rng = np.random.default_rng([3, seed])
+    made = simulate_correspondences(kind, rng, count=800, outliers=0.0, noise=1.0, planar=1.0)
+    assert find(kind, made).status == "degenerate"
+
+
+@pytest.mark.parametrize("kind", ["fundamental", "essential"])
 def test_a_flat_scene_or_a_camera_that_only_turned_is_degenerate(kind):
     made = simulate_correspondences(kind, np.random.default_rng(9), outliers=0.3, noise=0.5, planar=1.0)
     found = find(kind, made)

@@ -72,7 +72,7 @@ def estimate(
     if found is None:
         return TransformEstimate(
             "degenerate",
-            message=f"no {problem.estimator.sample} of the {n} correspondences determine a {problem.model}: they lie "
+            message=f"no {problem.estimator.sample} of the {n} correspondences determine {with_article(problem.model)}: they lie "
             "on one another or in one line",
             diagnostics=kind,
         )
@@ -242,10 +242,15 @@ def too_few(n: int, estimator: Estimator, model: str) -> TransformEstimate | Non
         return None
     return TransformEstimate(
         "degenerate",
-        message=f"{n} correspondences; a {model} passes through any {estimator.sample}, and at least one more has to "
+        message=f"{n} correspondences; {with_article(model)} passes through any {estimator.sample}, and at least one more has to "
         "confirm it",
         diagnostics={"kind": kind_of(model)},
     )
+
+
+def with_article(noun: str) -> str:
+    """With its article."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def kind_of(model: str) -> str:

@@ -26,6 +26,7 @@ from avfuse.spatial.agreement import (
     limit_of,
     pairs_of,
     too_few,
+    with_article,
 )
 from avfuse.spatial.transforms import homography_estimator, kept
 from avfuse.transform import Camera, Essential, Fundamental, Rigid, Transform
@@ -36,6 +37,7 @@ F64 = NDArray[np.float64]
 _NAMES = ("reference", "moving")
 _OFF_CHANCE = -2.0  # logarithm of how often points off a plane agree by chance, above which the scene is flat
 _PLANE = 1.5  # thresholds within which points count as lying on the plane
+_NOISE = 5.0  # standard deviations: fewer than one point of a plane in 100,000 lies farther off it
 _FAR2 = 1e30  # squared pixels
 _OPEN = 0.5  # of the matrix's norm, 1: one whose entries may be off by more is open
 
@@ -221,8 +223,11 @@ def _estimate(
         plane = consensus(homography_estimator(), on, _PLANE * limit * pixel, rng=0, rivals=False)
         if plane is None:
             return f"all points that agree lie in one line, which leaves the {model} open"
-        everything = np.ascontiguousarray(data[:4])
-        flat = homography_estimator().squared(plane.model, everything) <= (_PLANE * limit * pixel) ** 2
+        squared = homography_estimator().squared(plane.model, np.ascontiguousarray(data[:4]))
+        reach = (_PLANE * limit * pixel) ** 2
+        # Points of the plane lie off it by their noise alone: of a Rayleigh distribution the median squared is 2 ln 2.
+        noise = float(np.median(squared[squared <= reach])) / (2 * np.log(2))
+        flat = squared <= max(reach, _NOISE**2 * noise)
         off = different(ref[inliers & ~flat])
         among = int(np.sum(~flat))
         # The plane is given: an epipole, by two points, makes a matrix of it.
@@ -245,7 +250,7 @@ def _flat(ref: F64, mov: F64, limit: float, model: str) -> TransformEstimate | N
         return None
     return TransformEstimate(
         "degenerate",
-        message=f"all points lie within {limit:g} of one line, which leaves a {model} open: use more of the scene",
+        message=f"all points lie within {limit:g} of one line, which leaves {with_article(model)} open: use more of the scene",
         diagnostics={"kind": kind_of(model)},
     )
 

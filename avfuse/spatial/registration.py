@@ -318,7 +318,7 @@ def _unlike(best: _Candidate | None, model: Model) -> str:
     said = f"{best.support.near} of {best.support.tiles} tiles fit where they lie, as by chance"
     wider = {"translation": "rigid", "rigid": "similarity", "similarity": "homography", "affine": "homography"}
     if best.support.evidence > _EVIDENCE / 3 and model in wider:
-        return f"{said}, or the images are apart by more than a {model} can say; try model='{wider[model]}'"
+        return f"{said}, or the images are apart by more than model='{model}' can say; try model='{wider[model]}'"
     return f"{said}: the images seem to have nothing in common"
 
 

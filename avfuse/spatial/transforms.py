@@ -30,6 +30,7 @@ from avfuse.spatial.agreement import (
     pairs_of,
     too_few,
     view_size,
+    with_article,
 )
 from avfuse.transform import Affine, Homography, Rigid, Similarity, Transform
 from avfuse.transform_estimate import TransformEstimate
@@ -262,7 +263,7 @@ def _flat(ref: F64, mov: F64, limit: float, dimension: int, model: str, instead:
     where = "of one another" if together else "of one line"
     return TransformEstimate(
         "degenerate",
-        message=f"all points lie within {limit:g} {where}, which leaves a {model} open: use {instead}",
+        message=f"all points lie within {limit:g} {where}, which leaves {with_article(model)} open: use {instead}",
         diagnostics={"kind": kind_of(model)},
     )
 
