@@ -72,8 +72,8 @@ def estimate(
     if found is None:
         return TransformEstimate(
             "degenerate",
-            message=f"no {problem.estimator.sample} of the {n} correspondences determine {with_article(problem.model)}: they lie "
-            "on one another or in one line",
+            message=f"no {problem.estimator.sample} of the {n} correspondences determine {with_article(problem.model)}: "
+            "they lie on one another or in one line",
             diagnostics=kind,
         )
     try:
@@ -242,8 +242,8 @@ def too_few(n: int, estimator: Estimator, model: str) -> TransformEstimate | Non
         return None
     return TransformEstimate(
         "degenerate",
-        message=f"{n} correspondences; {with_article(model)} passes through any {estimator.sample}, and at least one more has to "
-        "confirm it",
+        message=f"{n} correspondences; {with_article(model)} passes through any {estimator.sample}, and at least one more "
+        "has to confirm it",
         diagnostics={"kind": kind_of(model)},
     )
 

@@ -250,7 +250,8 @@ def _flat(ref: F64, mov: F64, limit: float, model: str) -> TransformEstimate | N
         return None
     return TransformEstimate(
         "degenerate",
-        message=f"all points lie within {limit:g} of one line, which leaves {with_article(model)} open: use more of the scene",
+        message=f"all points lie within {limit:g} of one line, which leaves {with_article(model)} open: use more "
+        "of the scene",
         diagnostics={"kind": kind_of(model)},
     )
 
