@@ -500,7 +500,7 @@ def register(
     from avfuse.files import replacing
     from avfuse.io.images import check_image, read_image, write_image
     from avfuse.reporting.registration import names_of, print_registration, registration_to_json
-    from avfuse.spatial.registration import register_images
+    from avfuse.spatial.images.registration import register_images
 
     for out in (output, warp):
         if out is not None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from avfuse.errors import ReadError, StreamError, WriteError
 from avfuse.io import read
-from avfuse.spatial.array_files import read_array, read_camera
-from avfuse.spatial.overlay import SoundPixel, sound_pixels
-from avfuse.spatial.sound import SoundSources, listen, locate_sound
-from avfuse.spatial.sound_tracks import track_sounds
-from avfuse.spatial.steering import F64, Geometry, checked_geometry, sound_speed
+from avfuse.spatial.sound.array_files import read_array, read_camera
+from avfuse.spatial.sound.overlay import SoundPixel, sound_pixels
+from avfuse.spatial.sound.sources import SoundSources, listen, locate_sound
+from avfuse.spatial.sound.steering import F64, Geometry, checked_geometry, sound_speed
+from avfuse.spatial.sound.tracks import track_sounds
 from avfuse.stream import Stream
 from avfuse.transform import Camera
 
@@ -43,7 +43,7 @@ class Located:
 
     def write_video(self, path: Path) -> bool:
         """Whether there was something to show."""
-        from avfuse.spatial.sound_video import write_sound_video
+        from avfuse.spatial.sound.video import write_sound_video
 
         if self.sources.status != "located":
             return False
@@ -91,7 +91,7 @@ def locate_recording(
     camera: JSON of the camera. film: file of its picture, on the recording's clock; the recording's own where None.
     Raises ReadError for files that are none or do not fit each other.
     """
-    from avfuse.spatial.sound_video import of_size
+    from avfuse.spatial.sound.video import of_size
 
     name = os.fspath(path)
     recording = read(name)

@@ -14,8 +14,8 @@ from avfuse.errors import StreamError, WeakAlignmentError
 from avfuse.io.points import read_points
 from avfuse.simulation.ranging import RangedScene, ranged_scene
 from avfuse.spatial import calibrate_depth, calibration_basin
-from avfuse.spatial.depth_basin import difference
-from avfuse.spatial.pose_box import moved
+from avfuse.spatial.depth.basin import difference
+from avfuse.spatial.depth.pose_box import moved
 from avfuse.transform import Camera, Rigid
 
 START = np.array([0.03, -0.04, 0.02, 0.08, -0.05, 0.06])  # 3.1 degrees and 11 cm

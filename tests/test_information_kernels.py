@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from avfuse._kernels.information import entropies, joint_moments, position_slopes, spread_moments
 from avfuse.errors import StreamError
-from avfuse.spatial.information import JointInformation, information_distance
+from avfuse.spatial.images.information import JointInformation, information_distance
 
 
 def made(seed, n, height, width, bins):

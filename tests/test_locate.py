@@ -17,9 +17,9 @@ from avfuse.simulation.arrays import circular_array, place, simulate_array, soli
 from avfuse.simulation.rooms import Room
 from avfuse.simulation.sounds import music
 from avfuse.spatial import locate_sound, read_array, sound_speed, steered_power, track_sounds
-from avfuse.spatial.array_order import check_order, reordered, symmetries
-from avfuse.spatial.sound import listen
-from avfuse.spatial.steering import Geometry, angles_of, direction_of, sphere
+from avfuse.spatial.sound.array_order import check_order, reordered, symmetries
+from avfuse.spatial.sound.sources import listen
+from avfuse.spatial.sound.steering import Geometry, angles_of, direction_of, sphere
 
 SQUARE = square_array(0.0457)
 RATE = 16000.0
@@ -280,7 +280,7 @@ def test_shuffled_channels_of_a_simulated_array_are_put_right(array):
 def test_a_correlation_is_reordered_as_its_channels_are():
     rng = np.random.default_rng(0)
     heard = listen(one().samples, Geometry(SQUARE), RATE)
-    from avfuse.spatial.steering import Steering
+    from avfuse.spatial.sound.steering import Steering
 
     steering = Steering(heard.geometry, sphere(0.3), RATE, heard.spectra.size)
     order = tuple(int(v) for v in rng.permutation(4))

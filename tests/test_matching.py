@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avfuse.errors import StreamError
-from avfuse.spatial import Matches, match_descriptors, match_guided, matching
+from avfuse.spatial import Matches, match_descriptors, match_guided
+from avfuse.spatial.correspondences import matching
 from avfuse.transform import Fundamental, Homography, Rigid
 
 

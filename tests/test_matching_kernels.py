@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from avfuse._kernels import lanes
 from avfuse._kernels import matching as kernels
-from avfuse.spatial import matching
-from avfuse.spatial.matching import match_descriptors, match_guided
+from avfuse.spatial.correspondences import matching
+from avfuse.spatial.correspondences.matching import match_descriptors, match_guided
 from avfuse.transform import Affine, Fundamental, Homography
 
 pytestmark = pytest.mark.kernel

@@ -15,8 +15,8 @@ from avfuse.io import read
 from avfuse.simulation.arrays import circular_array, place, simulate_array, solid_array
 from avfuse.simulation.media import write_media
 from avfuse.spatial import calibrate_array, locate_sound, read_camera, sound_pixels, track_sounds, write_sound_video
-from avfuse.spatial.sound import SoundSource, listen
-from avfuse.spatial.steering import Geometry, angles_of
+from avfuse.spatial.sound.sources import SoundSource, listen
+from avfuse.spatial.sound.steering import Geometry, angles_of
 from avfuse.stream import Recording, Stream
 from avfuse.transform import Camera, Rigid
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from avfuse.errors import StreamError
 from avfuse.io.points import read_points
 from avfuse.simulation.scans import simulate_scans
-from avfuse.spatial.points import register_points
+from avfuse.spatial.clouds.registration import register_points
 from avfuse.transform import Rigid
 
 

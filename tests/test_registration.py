@@ -12,9 +12,9 @@ import pytest
 from avfuse.errors import StreamError
 from avfuse.simulation.images import draw_scene, image_pair
 from avfuse.spatial import register_images
-from avfuse.spatial.appearance import grey_of
-from avfuse.spatial.phase import estimate_shift
-from avfuse.spatial.registration import _parameters
+from avfuse.spatial.images.appearance import grey_of
+from avfuse.spatial.images.phase import estimate_shift
+from avfuse.spatial.images.registration import _parameters
 from avfuse.transform import Similarity
 
 LOOKS = ("same", "light", "inverted", "edges", "remapped")

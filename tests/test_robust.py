@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from avfuse import StreamError
 from avfuse.robust import clumping, consensus, least_agreeing, log_chance, loss_tables, seed_of, spread
 from avfuse.simulation.scenes3d import simulate_correspondences
-from avfuse.spatial.epipolar import _fundamental as fundamental_estimator
-from avfuse.spatial.transforms import homography_estimator
+from avfuse.spatial.correspondences.epipolar import _fundamental as fundamental_estimator
+from avfuse.spatial.correspondences.transforms import homography_estimator
 
 
 def scene(seed=1, **what):

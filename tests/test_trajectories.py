@@ -17,13 +17,13 @@ from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.simulation.motions import simulate_motions
 from avfuse.simulation.trackers import simulate_imus, simulate_trackers
-from avfuse.spatial.board_adjustment import BoardTrack, _Adjustment
-from avfuse.spatial.cameras import _board_pose, average_poses, calibrate_cameras, track_board
-from avfuse.spatial.hand_eye import calibrate_hand_eye
-from avfuse.spatial.lever_arm import estimate_lever_arm
-from avfuse.spatial.poses import Poses
-from avfuse.spatial.rotation import calibrate_rotation
-from avfuse.spatial.trajectories import (
+from avfuse.spatial.bodies.board_adjustment import BoardTrack, _Adjustment
+from avfuse.spatial.bodies.cameras import _board_pose, average_poses, calibrate_cameras, track_board
+from avfuse.spatial.bodies.hand_eye import calibrate_hand_eye
+from avfuse.spatial.bodies.lever_arm import estimate_lever_arm
+from avfuse.spatial.bodies.poses import Poses
+from avfuse.spatial.bodies.rotation import calibrate_rotation
+from avfuse.spatial.bodies.trajectories import (
     absolute_errors,
     align_trajectories,
     nearest_times,
@@ -80,7 +80,7 @@ def test_intervals_of_maps_and_offsets_hold():
     for seed in range(30):
         reference, moving = seen_again(seed, 1.0, 0.0, noise=0.01)
         # The offset is free, but known well enough that it need not be searched for.
-        from avfuse.spatial import trajectories
+        from avfuse.spatial.bodies import trajectories
 
         one, two = Poses.of(reference, "", ""), Poses.of(moving, "", "")
         found = trajectories._solved(one, two, 0.01, False, True)
@@ -145,7 +145,7 @@ def test_errors_are_those_of_evo(shared, name, scale):
 def test_an_offset_put_into_a_real_trajectory_comes_out(shared):
     reference, (times, values) = read(shared, "groundtruth"), read(shared, "rgbdslam")
     # The motion itself is found by `estimate_motion`; here the joint fit from near by.
-    from avfuse.spatial.trajectories import _solved
+    from avfuse.spatial.bodies.trajectories import _solved
 
     one = Poses.of(reference, "", "")
     offsets = []

@@ -13,8 +13,8 @@ from avfuse._kernels import ranging as ray_kernels
 from avfuse._kernels import visibility as kernels
 from avfuse.errors import StreamError
 from avfuse.spatial import visible_points
-from avfuse.spatial.pose_box import PoseBox, left_jacobian, moved
-from avfuse.spatial.visibility import Grid, lens_of
+from avfuse.spatial.depth.pose_box import PoseBox, left_jacobian, moved
+from avfuse.spatial.depth.visibility import Grid, lens_of
 from avfuse.transform import Camera, Rigid
 
 MATRIX = np.array([[500.0, 1.5, 300.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]])

@@ -23,11 +23,10 @@ from avfuse.io.points import read_points
 from avfuse.reporting.tables import Table, percent
 from avfuse.simulation.scans import simulate_scans
 from avfuse.simulation.trackers import simulate_trackers
-from avfuse.spatial.board_adjustment import BoardTrack
-from avfuse.spatial.cameras import calibrate_cameras, track_board
-from avfuse.spatial.hand_eye import calibrate_hand_eye
-from avfuse.spatial.points import register_points
-from avfuse.spatial.trajectories import (
+from avfuse.spatial.bodies.board_adjustment import BoardTrack
+from avfuse.spatial.bodies.cameras import calibrate_cameras, track_board
+from avfuse.spatial.bodies.hand_eye import calibrate_hand_eye
+from avfuse.spatial.bodies.trajectories import (
     absolute_errors,
     align_trajectories,
     nearest_times,
@@ -35,6 +34,7 @@ from avfuse.spatial.trajectories import (
     transformed,
     umeyama,
 )
+from avfuse.spatial.clouds.registration import register_points
 from avfuse.transform import Camera, Rigid, Transform
 from benchmarks.options import SHARED, Options
 from benchmarks.peers import RUNNERS, Method, python_of

@@ -16,9 +16,9 @@ from avfuse.io.points import read_points
 from avfuse.reporting.tables import Table, percent
 from avfuse.simulation.ranging import RangedScene, ranged_scene
 from avfuse.spatial import JointInformation, calibrate_depth, calibration_basin
-from avfuse.spatial.depth_basin import difference
-from avfuse.spatial.pose_box import moved
-from avfuse.spatial.visibility import lens_of
+from avfuse.spatial.depth.basin import difference
+from avfuse.spatial.depth.pose_box import moved
+from avfuse.spatial.depth.visibility import lens_of
 from avfuse.transform import Camera, Rigid
 from avfuse.transform_estimate import TransformEstimate
 from benchmarks.options import SHARED, Options

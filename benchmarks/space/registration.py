@@ -17,7 +17,7 @@ from avfuse.io.images import read_image
 from avfuse.reporting.tables import Table, percent
 from avfuse.simulation.images import ImagePair, image_pair
 from avfuse.spatial import JointInformation, register_images
-from avfuse.spatial.registration import _parameters
+from avfuse.spatial.images.registration import _parameters
 from avfuse.transform import Homography
 from benchmarks.measuring import run_here
 from benchmarks.options import SHARED, Options

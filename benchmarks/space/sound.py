@@ -18,8 +18,8 @@ from avfuse.simulation.arrays import circular_array, place, simulate_array, soli
 from avfuse.simulation.rooms import Room
 from avfuse.simulation.sounds import music, speech
 from avfuse.spatial import calibrate_array, locate_sound, sound_pixels, steered_power
-from avfuse.spatial.array_order import symmetries
-from avfuse.spatial.steering import Geometry, Steering, angles_of, direction_of, frame_size
+from avfuse.spatial.sound.array_order import symmetries
+from avfuse.spatial.sound.steering import Geometry, Steering, angles_of, direction_of, frame_size
 from avfuse.transform import Camera, Rigid
 from benchmarks.measuring import run_here
 from benchmarks.options import SHARED, Options

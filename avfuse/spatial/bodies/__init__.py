@@ -1,0 +1,1 @@
+"""Paths of bodies, and what sits on them: trajectories, trackers, gyroscopes, cameras."""

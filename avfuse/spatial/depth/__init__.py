@@ -1,0 +1,1 @@
+"""LiDAR and depth cameras beside a camera."""

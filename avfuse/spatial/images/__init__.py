@@ -1,0 +1,1 @@
+"""Images onto images, without correspondences."""

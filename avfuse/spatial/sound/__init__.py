@@ -1,0 +1,1 @@
+"""Sound in space: microphones -> directions -> pixels."""
