@@ -19,7 +19,7 @@ from avfuse.simulation.sounds import music
 from avfuse.spatial import locate_sound, read_array, sound_speed, steered_power, track_sounds
 from avfuse.spatial.sound.array_order import check_order, reordered, symmetries
 from avfuse.spatial.sound.sources import listen
-from avfuse.spatial.sound.steering import Geometry, angles_of, direction_of, sphere
+from avfuse.spatial.sound.steering import Geometry, angles_of, direction_of, frame_size, spectra_of, sphere
 
 SQUARE = square_array(0.0457)
 RATE = 16000.0
@@ -297,6 +297,23 @@ def test_steered_power_is_one_where_all_sound_comes_from():
     assert apart(directions[power.argmax()], heard.directions[0]) < 2
     assert 0.9 < power.max() <= 1.001
     assert abs(float(np.median(power))) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_strongest_direction_is_that_of_the_plain_sums(seed):
+    heard = one(circular_array(8, 0.1), azimuth=seed - 2.5, elevation=0.2 + 0.1 * seed, seed=seed, noise_db=-10)
+    directions = sphere(np.radians(0.7), facing=(0, 0, 1))
+    directions = directions[directions @ heard.directions[0] > np.cos(0.3)]
+    power = steered_power(heard.samples, rate=RATE, microphones=heard.microphones, directions=directions)
+    geometry = Geometry(heard.microphones)
+    spectra = spectra_of(heard.samples, RATE, frame_size(RATE, geometry.aperture, geometry.speed))
+    cross = spectra.cross(np.ones_like(spectra.power))
+    sums = np.zeros(len(directions))
+    for baseline, values in zip(geometry.baselines, cross.astype(np.complex128), strict=True):
+        late = -(directions @ baseline) / geometry.speed
+        sums += (np.exp(2j * np.pi * np.outer(late, spectra.frequencies)) @ values).real
+    assert power.argmax() == sums.argmax()
+    np.testing.assert_allclose(power, sums / (spectra.power.size * len(cross)), atol=5e-4)
 
 
 def test_a_source_that_walks_is_followed():

@@ -29,6 +29,7 @@ FRAME = 0.032  # seconds: long against the delays of an array, short against syl
 BAND = (100.0, 8000.0)  # Hz
 _FINE = 256e3  # lags a second: sixteen to a sample at 16 kHz
 _PARTS = 256  # into which the table divides a lag
+_UNSURE = 5e-4  # of all power: what straight lines between lags may be off by, several times over
 _SMALLEST = 1e-3  # metres between the first and the last microphone of an array
 _BENT = 8e-6  # seconds off a plane wave that matter
 _FLAT = 0.03  # extent off a plane (or line) against that along it: less tells nothing
@@ -247,19 +248,23 @@ class Steering:
     def reach(self) -> int:
         return int(np.ceil(self.geometry.aperture / self.geometry.speed * self.rate * self.fine)) + 2
 
+    def lags(self, which: NDArray[np.int64]) -> F64:
+        """`(pairs, n)` of some of the directions, counted through all bends; in fine steps."""
+        k, bend = which % len(self.directions), np.array(self.bends)[which // len(self.directions)]
+        per_second = self.rate * self.fine
+        plane = (-per_second / self.geometry.speed) * (self.geometry.baselines @ self.directions[k].T)
+        if self.bends == (0.0,):
+            return np.asarray(plane)
+        i, j = self.geometry.pairs.T
+        late = per_second * self.geometry.lateness(self.directions[k]).T
+        most = self.reach - 1
+        return np.asarray(np.clip(plane + bend * (late[i] - late[j]), -most, most))
+
     @cached_property
     def table(self) -> NDArray[np.int32]:
         """`(pairs, directions)` indices of lags, in 1/256."""
-        per_second = self.rate * self.fine * _PARTS
-        plane = (-per_second / self.geometry.speed) * (self.geometry.baselines @ self.directions.T)
-        lags = np.rint(plane).astype(np.int32)
-        if self.bends != (0.0,):
-            i, j = self.geometry.pairs.T
-            late = per_second * self.geometry.lateness(self.directions).T
-            bent = [np.rint(plane + bend * (late[i] - late[j])) for bend in self.bends]
-            most = _PARTS * (self.reach - 1)
-            lags = np.clip(np.concatenate(bent, axis=1), -most, most).astype(np.int32)
-        return np.asarray(lags + np.int32(_PARTS * self.reach))
+        lags = self.lags(np.arange(len(self.directions) * len(self.bends)))
+        return np.rint(_PARTS * lags).astype(np.int32) + np.int32(_PARTS * self.reach)
 
     def correlations(self, cross: C64, spectra: Spectra) -> F32:
         """`(pairs, 2 reach + 1)`: correlations at the lags of the table."""
@@ -275,6 +280,18 @@ class Steering:
     def power(self, cross: C64, spectra: Spectra) -> F32:
         """`(bends * directions,)`: sums over pairs; `cross` from `Spectra.cross`."""
         return np.asarray(kernels.lag_sums(self.correlations(cross, spectra), self.table))
+
+    def exact_power(self, correlations: F32, which: NDArray[np.int64]) -> F64:
+        """The same of some directions, by cubics through four lags (Lagrange) instead of straight lines between two."""
+        lags = self.lags(which) + self.reach
+        first = np.clip(lags.astype(np.int64) - 1, 0, correlations.shape[1] - 4)
+        u = lags - first - 1
+        weights = (
+            -u * (u - 1) * (u - 2) / 6, (u + 1) * (u - 1) * (u - 2) / 2, -(u + 1) * u * (u - 2) / 2,
+            (u + 1) * u * (u - 1) / 6,
+        )  # fmt: skip
+        rows = np.arange(len(correlations))[:, None]
+        return np.asarray(sum(w * correlations[rows, first + k] for k, w in enumerate(weights)).sum(axis=0))  # type: ignore[union-attr]
 
 
 def steered_power(
@@ -303,7 +320,13 @@ def steered_power(
         raise StreamError(f"samples: {x.shape[1]} samples; expected at least one frame of {steering.size}")
     spectra = spectra_of(x, rate, steering.size)
     cross = spectra.cross(np.ones_like(spectra.power))
-    return np.asarray(steering.power(cross, spectra) / np.float32(spectra.power.size * len(cross)))
+    whole = spectra.power.size * len(cross)
+    correlations = steering.correlations(cross, spectra)
+    power = kernels.lag_sums(correlations, steering.table)
+    # Of those between which straight lines cannot choose, the strongest is to be the strongest.
+    top = np.flatnonzero(power >= power.max() - _UNSURE * whole)
+    power[top] = steering.exact_power(correlations, top)
+    return np.asarray(power / np.float32(whole))
 
 
 def checked_samples(samples: ArrayLike, rate: float) -> NDArray[np.floating]:
