@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Types in signatures of what is documented elsewhere.
     ("py:.*", r"ArrayLike|TypeAliasForwardRef|NDArray|Table|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
-    ("py:class", r"avfuse\.spatial\.(steering\.Steering|sound\.Listening)"),
+    ("py:class", r"avfuse\.spatial\.sound\.(steering\.Steering|sources\.Listening)"),
 ]
 autodoc_default_options = {"members": True, "special-members": "__call__, __matmul__"}
 autodoc_member_order = "groupwise"

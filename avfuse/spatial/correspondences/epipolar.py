@@ -26,6 +26,7 @@ from avfuse.spatial.correspondences.agreement import (
     limit_of,
     pairs_of,
     too_few,
+    view_size,
     with_article,
 )
 from avfuse.spatial.correspondences.transforms import homography_estimator, kept
@@ -37,7 +38,7 @@ F64 = NDArray[np.float64]
 _NAMES = ("reference", "moving")
 _OFF_CHANCE = -2.0  # logarithm of how often points off a plane agree by chance, above which the scene is flat
 _PLANE = 1.5  # thresholds within which points count as lying on the plane
-_NOISE = 5.0  # standard deviations: fewer than one point of a plane in 100,000 lies farther off it
+_BY_NOISE = 0.01  # points of a plane that may lie farther off it than what counts as off
 _FAR2 = 1e30  # squared pixels
 _OPEN = 0.5  # of the matrix's norm, 1: one whose entries may be off by more is open
 
@@ -223,11 +224,13 @@ def _estimate(
         plane = consensus(homography_estimator(), on, _PLANE * limit * pixel, rng=0, rivals=False)
         if plane is None:
             return f"all points that agree lie in one line, which leaves the {model} open"
-        squared = homography_estimator().squared(plane.model, np.ascontiguousarray(data[:4]))
-        reach = (_PLANE * limit * pixel) ** 2
-        # Points of the plane lie off it by their noise alone: of a Rayleigh distribution the median squared is 2 ln 2.
-        noise = float(np.median(squared[squared <= reach])) / (2 * np.log(2))
-        flat = squared <= max(reach, _NOISE**2 * noise)
+        # Points of the plane lie off it by the noise of both pictures, which is told by what they are off their lines.
+        noise = 1.4826 * float(np.median(np.abs(errors(transform)[inliers])))
+        grown = view_size(points[0][inliers]) / view_size(points[1][inliers])
+        # A share exp(-k^2 / 2) of Rayleigh's distribution lies beyond k standard deviations.
+        noise *= float(np.hypot(1.0, grown) * np.sqrt(2 * np.log(inliers.sum() / _BY_NOISE)))
+        reach = max(_PLANE * limit, noise) * pixel
+        flat = homography_estimator().squared(plane.model, np.ascontiguousarray(data[:4])) <= reach**2
         off = different(ref[inliers & ~flat])
         among = int(np.sum(~flat))
         # The plane is given: an epipole, by two points, makes a matrix of it.
