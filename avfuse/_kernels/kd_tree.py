@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from avfuse._kernels.lanes import alike, any_below, highest, labelled, larger, numbers, put, smaller
+from avfuse._kernels.lanes import alike, any_below, highest, labelled, larger, numbers, smaller, store
 
 
 @njit(cache=True, nogil=True)
@@ -206,9 +206,9 @@ def kd_normals(points, boxes, nodes, k, begin, end):
                         # Each place keeps what it holds, or takes the new one or what the place before held.
                         for at in range(farthest, 0, -8):
                             before = numbers(keys, at - 8)
-                            put(keys, at, larger(before, smaller(here, key)))
+                            store(keys, at, larger(before, smaller(here, key)))
                             here = before
-                        put(keys, 0, smaller(here, key))
+                        store(keys, 0, smaller(here, key))
                 worst = highest(numbers(keys, farthest))
             for q in range(number):
                 x, y, z = points[first + q, 0], points[first + q, 1], points[first + q, 2]
@@ -300,7 +300,7 @@ def kd_nearest(points, boxes, nodes, queries, guess, limit):
                 dx, dy, dz = xs - alike(points[i, 0]), ys - alike(points[i, 1]), zs - alike(points[i, 2])
                 best = smaller(best, labelled(dx * dx + dy * dy + dz * dz, mask, i))
             worst = highest(best)
-        put(keys, 0, best)
+        store(keys, 0, best)
         for q in range(number):
             i = bits[q] & mask
             found[first + q], squared[first + q] = -1, np.inf

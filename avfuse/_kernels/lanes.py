@@ -54,9 +54,9 @@ def load(words, at):
     return words[at : at + WORDS].copy()
 
 
-def store(words, at, lanes):
-    """words[at : at + 8] = lanes"""
-    words[at : at + WORDS] = lanes
+def store(values, at, eight):
+    """values[at : at + 8] = eight, words or doubles"""
+    values[at : at + WORDS] = eight
 
 
 def spread(bit):
@@ -83,11 +83,6 @@ def total(eight):
 def alike(value):
     """A number in all eight places."""
     return np.full(8, value)
-
-
-def put(values, at, eight):
-    """values[at : at + 8] = eight, of a flat array of float64"""
-    values[at : at + 8] = eight
 
 
 def smaller(a, b):
@@ -159,13 +154,15 @@ def _load(typing, words, at):
 
 
 @intrinsic
-def _store(typing, words, at, lanes):
+def _store(typing, values, at, eight):
+    vector = _WORDS if eight is LANES_TYPE else _DOUBLES
+
     def build(context, builder, signature, arguments):
         array, place, value = arguments
-        builder.store(value, _pointer(context, builder, signature.args[0], array, place, _WORDS), align=8)
+        builder.store(value, _pointer(context, builder, signature.args[0], array, place, vector), align=8)
         return context.get_dummy_value()
 
-    return types.void(words, types.intp, lanes), build
+    return types.void(values, types.intp, eight), build
 
 
 @intrinsic
@@ -212,16 +209,6 @@ def _alike(typing, value):
         return _everywhere(builder, arguments[0], _DOUBLES)
 
     return NUMBERS_TYPE(types.float64), build
-
-
-@intrinsic
-def _put(typing, values, at, eight):
-    def build(context, builder, signature, arguments):
-        array, place, value = arguments
-        builder.store(value, _pointer(context, builder, signature.args[0], array, place, _DOUBLES), align=8)
-        return context.get_dummy_value()
-
-    return types.void(values, types.intp, eight), build
 
 
 @intrinsic
@@ -305,10 +292,10 @@ def _(words, at):
 
 
 @overload(store)
-def _(words, at, lanes):
-    def jitted(words, at, lanes):
-        _ = words[at + 7]
-        _store(words, at, lanes)
+def _(values, at, eight):
+    def jitted(values, at, eight):
+        _ = values[at + 7]
+        _store(values, at, eight)
 
     return jitted
 
@@ -372,15 +359,6 @@ def _(lanes):
 @overload(alike)
 def _(value):
     return lambda value: _alike(value)
-
-
-@overload(put)
-def _(values, at, eight):
-    def jitted(values, at, eight):
-        _ = values[at + 7]
-        _put(values, at, eight)
-
-    return jitted
 
 
 @overload(any_below)

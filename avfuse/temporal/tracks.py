@@ -80,6 +80,15 @@ def samples_of(stream: Stream) -> tuple[F64, F64]:
     return times, np.add.reduceat(values, first, axis=0) / counts[:, None]
 
 
+def step_means(times: F64, values: F64, edges: F64) -> F64:
+    """Means of samples `(n, channels)` over the steps between edges, `(steps, channels)`: their integral by trapezoids,
+    at the edges, and what it grows by."""
+    grown = np.cumsum((values[1:] + values[:-1]) / 2 * np.diff(times)[:, None], axis=0)
+    whole = np.concatenate([np.zeros((1, values.shape[1])), grown])
+    at = np.stack([np.interp(edges, times, column) for column in whole.T], axis=1)
+    return np.asarray(np.diff(at, axis=0) / np.diff(edges)[:, None])
+
+
 def track_of(times: F64, values: F64, rate: float, cutoff: float) -> Track:
     """An even grid through uneven samples: cubic between them, nothing across gaps, little above `cutoff` Hz.
 

@@ -19,7 +19,7 @@ from avfuse.errors import StreamError
 from avfuse.rotations import cross_matrices
 from avfuse.spatial.bodies.poses import Poses
 from avfuse.stream import Stream
-from avfuse.temporal.tracks import native_rate, samples_of
+from avfuse.temporal.tracks import native_rate, samples_of, step_means
 
 F64 = NDArray[np.float64]
 _Rows = tuple[F64, F64, F64, NDArray[np.int64], float]
@@ -107,15 +107,11 @@ def _grid(times: list[F64], sigma: float) -> tuple[F64, float]:
 def _steps(samples: tuple[F64, F64], edges: F64) -> F64:
     """Means over each step `(n, columns)`, NaN where nothing was measured."""
     times, values = samples
-    whole = np.concatenate(
-        [np.zeros((1, values.shape[1])), np.cumsum((values[1:] + values[:-1]) / 2 * np.diff(times)[:, None], axis=0)]
-    )
-    at = np.stack([np.interp(edges, times, column) for column in whole.T], axis=1)
-    made = np.diff(at, axis=0) / np.diff(edges)[:, None]
+    made = step_means(times, values, edges)
     step = max(float(np.median(np.diff(times))), float(edges[1] - edges[0]))
     for k in np.flatnonzero(np.diff(times) > _GAP * step):
         made[(edges[1:] > times[k]) & (edges[:-1] < times[k + 1])] = np.nan
-    return np.asarray(made)
+    return made
 
 
 def _squares(w: F64) -> F64:

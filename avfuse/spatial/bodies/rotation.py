@@ -20,6 +20,7 @@ from avfuse.spatial.bodies.hand_eye import calibrate_hand_eye
 from avfuse.spatial.bodies.lever_arm import check_accelerations, estimate_lever_arm
 from avfuse.stream import Stream
 from avfuse.temporal.motion import RotationEstimate
+from avfuse.temporal.tracks import step_means
 from avfuse.transform import Rigid
 from avfuse.transform_estimate import TransformEstimate
 
@@ -136,13 +137,7 @@ def _segments(one: tuple[F64, F64], two: tuple[F64, F64], rate: float) -> tuple[
     number = (len(edges) - 1) // count
     if number < 1:
         return np.zeros((0, count, 3)), np.zeros((0, count, 3))
-    made = []
-    for times, values in (one, two):
-        turned = np.concatenate(
-            [np.zeros((1, 3)), np.cumsum((values[1:] + values[:-1]) / 2 * np.diff(times)[:, None], axis=0)]
-        )
-        whole = np.stack([np.interp(edges, times, column) for column in turned.T], axis=1)
-        made.append((np.diff(whole, axis=0) * rate)[: number * count].reshape(number, count, 3))
+    made = [step_means(*samples, edges)[: number * count].reshape(number, count, 3) for samples in (one, two)]
     known = np.ones(number, bool)
     for times, _ in (one, two):
         step = float(np.median(np.diff(times)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from avfuse.rotations import nearest_rotation
+from avfuse.rotations import cross_matrices, nearest_rotation
 from avfuse.transform import Rigid
 
 F64 = NDArray[np.float64]
@@ -63,7 +63,7 @@ def moved(pose: Rigid, change: F64) -> Rigid:
 def left_jacobian(r: F64) -> F64:
     """J with exp(r + d) = exp(J d) exp(r) for small d (Sola et al. 2018, equation 145)."""
     angle = float(np.linalg.norm(r))
-    cross = np.array([[0.0, -r[2], r[1]], [r[2], 0.0, -r[0]], [-r[1], r[0], 0.0]])
+    cross = cross_matrices(r)
     if angle < 1e-4:
         return np.asarray(np.eye(3) + cross / 2 + cross @ cross / 6)
     first, second = (1 - np.cos(angle)) / angle**2, (angle - np.sin(angle)) / angle**3
