@@ -116,11 +116,11 @@ def test_order_of_tokens_is_told_by_their_times_alone() -> None:
 def test_doubt_about_clocks_flattens_the_bias_between_them_and_not_within_one() -> None:
     layer, queries = attention(across=True), tokens(1, 5)
     other = {std: tokens(1, 7, 3, std=std, clock=1) for std in (0.0, 0.5, torch.inf)}
-    bias = {std: layer.distance_bias(queries, keys).detach() for std, keys in other.items()}
+    bias = {std: layer.clock_bias(queries, keys).detach() for std, keys in other.items()}
     assert bool((bias[0.5] > bias[0.0]).all())
     assert bool((bias[torch.inf] == 0).all())
-    same = layer.distance_bias(queries, tokens(1, 7, 3, std=0.5, clock=0))
-    torch.testing.assert_close(same, layer.distance_bias(queries, tokens(1, 7, 3, clock=0)))
+    same = layer.clock_bias(queries, tokens(1, 7, 3, std=0.5, clock=0))
+    torch.testing.assert_close(same, layer.clock_bias(queries, tokens(1, 7, 3, clock=0)))
 
 
 def test_keys_on_a_doubtful_clock_weigh_less() -> None:
