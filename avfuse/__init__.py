@@ -22,6 +22,11 @@ _HOMES = {
     "ClockEdge": "avfuse.alignment",
     "ClockEstimate": "avfuse.alignment",
     "load_alignment": "avfuse.alignment",
+    "Batch": "avfuse.batches",
+    "Samples": "avfuse.batches",
+    "Window": "avfuse.batches",
+    "collate": "avfuse.batches",
+    "windows": "avfuse.batches",
     "check": "avfuse.checking",
     "SyncCheck": "avfuse.checking",
     "ClockMap": "avfuse.clock",
@@ -59,6 +64,11 @@ if TYPE_CHECKING:
     from avfuse.alignment import ClockEdge as ClockEdge
     from avfuse.alignment import ClockEstimate as ClockEstimate
     from avfuse.alignment import load_alignment as load_alignment
+    from avfuse.batches import Batch as Batch
+    from avfuse.batches import Samples as Samples
+    from avfuse.batches import Window as Window
+    from avfuse.batches import collate as collate
+    from avfuse.batches import windows as windows
     from avfuse.checking import SyncCheck as SyncCheck
     from avfuse.checking import check as check
     from avfuse.clock import ClockMap as ClockMap

@@ -8,18 +8,24 @@ Nothing is resampled unless asked; what is padding, missing or not a number is m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avfuse.errors import StreamError
-from avfuse.stream import Array
+from avfuse.alignment import Alignment, ClockEstimate, load_alignment
+from avfuse.clock import ClockMap, PiecewiseClock
+from avfuse.errors import StreamError, WeakAlignmentError
+from avfuse.stream import Array, Stream
 
 Bool = NDArray[np.bool_]
 F64 = NDArray[np.float64]
+Label = Any | Callable[[float, float], Any]
+_SOUND_BLOCK, _OTHER_BLOCK = 10.0, 1.0  # seconds that are decoded at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,3 +184,236 @@ def _padded(name: str, windows: Sequence[Window]) -> Padded:
         np.array([row.std if row is not None and p else 0.0 for row, p in zip(rows, present, strict=True)]),
         tuple(None if row is None else row.rate for row in rows),
     )
+
+
+def windows(
+    event: Alignment | str | os.PathLike[str],
+    *,
+    duration: float,
+    hop: float | None = None,
+    streams: Mapping[str, str | Sequence[str]] | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    timeline: Literal["intersection", "union"] = "intersection",
+    size: tuple[int, int] | None = None,
+    rates: Mapping[str, float] | None = None,
+    label: Label = None,
+    name: str | None = None,
+    strict: bool = False,
+) -> Iterator[Window]:
+    """Cut an aligned event into windows on the clock of its reference, in order; each stream is decoded once.
+
+    event: an `Alignment`, or the path of an alignment.json whose recordings are where it says.
+    duration, hop: seconds of each window, and from one start to the next; None cuts them end to end.
+    streams: modality -> "recording/stream", or several of which the first that is aligned is taken; None takes every
+        stream of every aligned recording, named so.
+    start, end: seconds on the reference's clock; None is the first and the last moment of which all streams
+        (timeline "intersection") or any stream ("union") have something. Only whole windows are cut.
+    size: (height, width) of pictures, means over areas; rates: modality -> Hz that its sound is resampled to. Without
+        these everything stays as it was recorded.
+    label: of all windows, or a function of a window's start and end.
+    name: of the event; None takes that of the reference recording.
+    strict: raises WeakAlignmentError where a stream that was asked for is not aligned; else it is absent.
+
+    Where the alignment states no uncertainty (`Alignment.from_maps`), its clocks are taken for exact. Samples of a
+    moment that the clock does not map (what was inserted) are in no window; windows without any sample are left out.
+    Text comes as bytes of UTF-8, each at the time of its line.
+    Raises StreamError for arguments that do not fit, where no stream is aligned, or no window fits in.
+    """
+    if not (math.isfinite(duration) and duration > 0):
+        raise StreamError(f"windows: duration {duration!r} s; expected a positive number")
+    hop = duration if hop is None else hop
+    if not (math.isfinite(hop) and hop > 0):
+        raise StreamError(f"windows: hop {hop!r} s; expected a positive number")
+    if size is not None and not (len(size) == 2 and min(size) >= 1):
+        raise StreamError(f"windows: size {size!r}; expected (height, width) in pixels")
+    alignment = event if isinstance(event, Alignment) else load_alignment(event)
+    tracks = _tracks(alignment, streams, size, dict(rates or {}), strict)
+    spans = [track.span for track in tracks.values()]
+    first, last = (max, min) if timeline == "intersection" else (min, max)
+    begin = first(s[0] for s in spans) if start is None else float(start)
+    stop = last(s[1] for s in spans) if end is None else float(end)
+    # A window that ends with the recording is whole, whatever rounding says.
+    count = math.floor((stop - begin - duration) / hop + 1e-9) + 1
+    if count < 1:
+        raise StreamError(
+            f"windows: no window of {duration:g} s between {begin:.3f} and {stop:.3f} s of {alignment.reference!r}; "
+            "take a shorter duration, or timeline='union'"
+        )
+    called = alignment.reference if name is None else name
+    return _cut(tracks, called, [begin + hop * k for k in range(count)], float(duration), label)
+
+
+def _cut(
+    tracks: Mapping[str, _Track], event: str, starts: Sequence[float], duration: float, label: Label
+) -> Iterator[Window]:
+    for start in starts:
+        samples = {name: track.take(start, start + duration) for name, track in tracks.items()}
+        samples = {name: found for name, found in samples.items() if found.valid.any()}
+        if samples:
+            told = label(start, start + duration) if callable(label) else label
+            yield Window(event, start, duration, samples, told)
+
+
+def _tracks(
+    alignment: Alignment,
+    streams: Mapping[str, str | Sequence[str]] | None,
+    size: tuple[int, int] | None,
+    rates: dict[str, float],
+    strict: bool,
+) -> dict[str, _Track]:
+    refused = {
+        name: f"{estimate.status}: {estimate.message or 'there is no map'}"
+        if estimate.clock is None
+        else f"on the clock of {estimate.reference}"
+        for name, estimate in alignment.clocks.items()
+        if estimate.clock is None or estimate.reference not in (None, alignment.reference)
+    }
+    recordings = {name: alignment.recording(name) for name in alignment.clocks if name not in refused}
+    if streams is None:
+        streams = {
+            f"{name}/{stream.name}": f"{name}/{stream.name}" for name, r in recordings.items() for stream in r.streams
+        }
+    tracks: dict[str, _Track] = {}
+    for modality, wanted in streams.items():
+        choices = [wanted] if isinstance(wanted, str) else list(wanted)
+        for choice in choices:
+            recording, _, stream = choice.rpartition("/")
+            if recording not in alignment.clocks:
+                raise StreamError(
+                    f"windows: {modality}: {choice!r} names no recording; expected RECORDING/STREAM with one of "
+                    f"{', '.join(alignment.clocks)}"
+                )
+            if recording in refused:
+                continue
+            have = {s.name: s for s in recordings[recording].streams}
+            if stream not in have:
+                raise StreamError(
+                    f"windows: {modality}: recording {recording!r} has no stream {stream!r}; it has {', '.join(have)}"
+                )
+            facts = alignment.facts.get(recording)
+            shift = facts.streams.get(stream, 0.0) if facts else 0.0
+            tracks[modality] = _Track(have[stream], alignment.clocks[recording], shift, size, rates.pop(modality, None))
+            break
+        else:
+            if strict:
+                why = "; ".join(f"{choice} is {refused[choice.rpartition('/')[0]]}" for choice in choices)
+                raise WeakAlignmentError(f"windows: {modality}: {why}")
+            rates.pop(modality, None)
+    if rates:
+        raise StreamError(f"windows: rates of {', '.join(rates)}; expected some of {', '.join(streams)}")
+    if not tracks:
+        why = "; ".join(f"{name} is {reason}" for name, reason in refused.items()) or "no streams were asked for"
+        raise StreamError(f"windows: no stream is aligned: {why}")
+    return tracks
+
+
+class _Track:
+    """One stream on the common timeline, read forward once: what of it may still be asked for is kept."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        estimate: ClockEstimate,
+        shift: float,
+        size: tuple[int, int] | None,
+        rate: float | None,
+    ) -> None:
+        self.stream = stream
+        self._estimate = estimate
+        self._shift = shift
+        self._clock = estimate.map @ ClockMap(shift)
+        self._size = size
+        sound = stream.kind == "sound"
+        self._rate = rate if rate is not None else stream.rate
+        self._blocks = stream.blocks(_SOUND_BLOCK if sound else _OTHER_BLOCK, rate if rate != stream.rate else None)
+        self._kept: list[tuple[F64, Array, Bool]] = []
+        self._next: float = -math.inf  # no sample that is still to be read lies before this on the timeline
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Reference seconds of the first sample and of the end of the last one."""
+        start, end = self.stream.start_time, self.stream.end
+        inside = [start, end]
+        if isinstance(self._clock, PiecewiseClock):
+            inside += [t for s in self._clock.segments for t in (s.start, s.end) if start <= t <= end]
+            inside += [math.nextafter(s.end, -math.inf) for s in self._clock.segments if start < s.end <= end]
+        mapped = self._clock(inside)
+        return float(np.nanmin(mapped)), float(np.nanmax(mapped))
+
+    def take(self, start: float, end: float) -> Samples:
+        """Samples of start <= t < end; what lies before start is forgotten."""
+        while self._next < end and (block := next(self._blocks, None)) is not None:
+            self._keep(*block, start)
+        self._kept = [part for part in self._kept if part[0].size and part[0].max() >= start]
+        parts = [(t[m], v[m], ok[m]) for t, v, ok in self._kept if (m := (t >= start) & (t < end)).any()]
+        middle = 0.5 * (start + end)
+        confidence, std = self._doubt(middle)
+        if not parts:
+            empty = np.zeros(0)
+            return Samples(empty[:, None], empty, empty.astype(bool), confidence, std, self._rate)
+        times, values, valid = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if (np.diff(times) < 0).any():  # a clock that was set back
+            order = np.argsort(times, kind="stable")
+            times, values, valid = times[order], values[order], valid[order]
+        return Samples(values, times, valid, confidence, std, self._rate)
+
+    def _keep(self, times: F64, values: Array, start: float) -> None:
+        self._next = self._earliest_after(float(times[-1]))
+        mapped = self._clock(times)
+        wanted = mapped >= start  # not where the clock maps nothing, either: NaN
+        if not wanted.any():
+            return
+        if self.stream.kind == "sound":
+            values = values.T
+        elif self.stream.kind == "text" and values.dtype.kind in "US":
+            mapped, values, wanted = _bytes_of(mapped, values, wanted)
+        mapped, values = mapped[wanted], values[wanted]
+        if self.stream.kind == "picture" and self._size is not None:
+            values = _resized(values, self._size)
+        valid: Bool = np.ones(len(values), bool)
+        if values.dtype.kind == "f" and self.stream.kind != "sound":
+            known = np.isfinite(values)
+            if not known.all():
+                valid = np.all(known.reshape(len(values), -1), axis=1)
+                values = np.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, 0)
+        self._kept.append((mapped, values, valid))
+
+    def _earliest_after(self, time: float) -> float:
+        """The earliest reference time of anything after `time` of the stream: clocks may be set back."""
+        if isinstance(self._clock, ClockMap):
+            return float(self._clock(time))
+        after = [s.map(max(s.start, time)) for s in self._clock.segments if s.end > time]
+        return float(min(after)) if after else float(self._clock.segments[-1].map(time))
+
+    def _doubt(self, time: float) -> tuple[float, float]:
+        """Confidence and std of the clock about a moment of the timeline."""
+        if self._estimate.cov is None:
+            return 1.0, 0.0  # nothing was stated, as by `Alignment.from_maps`: taken as told
+        own = float(self._clock.inverse()(time)) if isinstance(self._clock, ClockMap) else self._own(time)
+        return self._estimate.confidence, float(self._estimate.std_at(own + self._shift))
+
+    def _own(self, time: float) -> float:
+        """A time of the stream near a moment of the timeline, also where the clock has a hole."""
+        assert isinstance(self._clock, PiecewiseClock)
+        away = [(max(float(s.map(s.start)) - time, time - float(s.map(s.end)), 0.0), s) for s in self._clock.segments]
+        segment = min(away, key=lambda pair: pair[0])[1]
+        return float(np.clip(segment.map.inverse()(time), segment.start, segment.end))
+
+
+def _resized(values: Array, size: tuple[int, int]) -> Array:
+    import cv2
+
+    height, width = size
+    if values.shape[1:3] == (height, width):
+        return values
+    made = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in values]
+    return np.stack(made).reshape(len(values), height, width, *values.shape[3:])
+
+
+def _bytes_of(times: F64, lines: Array, wanted: Bool) -> tuple[F64, Array, Bool]:
+    """Every byte of every line, at its line's time."""
+    coded = [line.encode() if isinstance(line, str) else bytes(line) for line in lines.tolist()]
+    counts = [len(line) for line in coded]
+    values = np.frombuffer(b"".join(coded), np.uint8).astype(np.int64)
+    return np.repeat(times, counts), values, np.repeat(wanted, counts)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avfuse.errors import StreamError
 from avfuse.nn.timed import Tokens
 
 _SHORTEST, _LONGEST = 0.04, 100.0  # seconds of a whole turn
@@ -41,14 +42,18 @@ class TimedAttention(nn.Module):
     """Multi-head attention of `queries` to `keys`, both Tokens; invalid keys are not seen.
 
     across: whether queries and keys may be on clocks of their own: adds the bias of distance in time, learned for
-        each head and widened by both clocks' std, and the logarithm of the lower of both clocks' confidence. Queries
+        each head and widened by both clocks' std, and the logarithm of the lower of both clocks' confidence. Tokens
         without a time (latents) have a clock of their own and a std of infinity: no distance counts for them.
+    near: False leaves the distance out, where no query has a time.
     A query for which there is no valid key gets 0.
     """
 
-    def __init__(self, dim: int, heads: int, *, across: bool = False, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, heads: int, *, across: bool = False, near: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
+        if dim % (2 * heads):
+            raise StreamError(f"attention: dim {dim} with {heads} heads; expected a multiple of {2 * heads}")
         self.heads = heads
+        self.across = across
         self.dropout = dropout
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)  # a constant added to all keys would change no weight
@@ -56,7 +61,7 @@ class TimedAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.rotation = Rotation(dim // heads)
         # Widths from 50 ms to 5 s; learned as logarithms, so that they stay positive.
-        widths = torch.logspace(math.log10(0.05), math.log10(5.0), heads) if across else None
+        widths = torch.logspace(math.log10(0.05), math.log10(5.0), heads) if across and near else None
         self.log_width = None if widths is None else nn.Parameter(widths.log())
 
     def forward(self, queries: Tokens, keys: Tokens) -> Tensor:
@@ -75,26 +80,27 @@ class TimedAttention(nn.Module):
         # A row without any key attends to all of them and is set to 0 below: no NaN on the way, nor in gradients.
         mask = (keys.valid | ~anything[:, None])[:, None, None, :]
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-        if self.log_width is not None:
-            bias = bias + self.distance_bias(queries, keys).to(q.dtype)
+        if self.across:
+            bias = bias + self.clock_bias(queries, keys).to(q.dtype)
         found = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0
         )
         found = self.out(found.transpose(1, 2).reshape(batch, count, dim))
         return torch.where(anything[:, None, None], found, 0.0)
 
-    def distance_bias(self, queries: Tokens, keys: Tokens) -> Tensor:
-        """(B, heads, N_queries, N_keys): -|dt| / sqrt(width^2 + std_q^2 + std_k^2) + log of the lower confidence.
+    def clock_bias(self, queries: Tokens, keys: Tokens) -> Tensor:
+        """(B, heads or 1, N_queries, N_keys): -|dt| / sqrt(width^2 + std_q^2 + std_k^2) + log of the lower confidence.
 
         Within one clock std and confidence do not count: its tokens err together.
         """
-        assert self.log_width is not None
-        apart = (queries.times[:, :, None] - keys.times[:, None, :]).abs().to(self.log_width.dtype)[:, None]
         differ = queries.clock[:, :, None] != keys.clock[:, None, :]
-        spread = (queries.std[:, :, None] ** 2 + keys.std[:, None, :] ** 2).masked_fill(~differ, 0.0)[:, None]
-        width = torch.sqrt(torch.exp(2 * self.log_width)[None, :, None, None] + spread)
         least = torch.minimum(queries.confidence[:, :, None], keys.confidence[:, None, :])
         doubt = least.clamp(min=_LEAST_CONFIDENCE).log().masked_fill(~differ, 0.0)[:, None]
+        if self.log_width is None:
+            return doubt
+        apart = (queries.times[:, :, None] - keys.times[:, None, :]).abs().to(self.log_width.dtype)[:, None]
+        spread = (queries.std[:, :, None] ** 2 + keys.std[:, None, :] ** 2).masked_fill(~differ, 0.0)[:, None]
+        width = torch.sqrt(torch.exp(2 * self.log_width)[None, :, None, None] + spread)
         return doubt - apart / width
 
 
@@ -102,14 +108,23 @@ class Block(nn.Module):
     """A pre-norm transformer block: attention, then a perceptron, each added to what came in.
 
     Xiong et al., On layer normalization in the transformer architecture, 2020. keys: other tokens than the queries'
-    own; then `across` as in `TimedAttention`.
+    own. across, near: as in `TimedAttention`.
     """
 
-    def __init__(self, dim: int, heads: int, *, across: bool = False, dropout: float = 0.0, widen: int = 4) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        across: bool = False,
+        near: bool = True,
+        dropout: float = 0.0,
+        widen: int = 4,
+    ) -> None:
         super().__init__()
         self.before_attention = nn.LayerNorm(dim)
         self.before_keys = nn.LayerNorm(dim) if across else None
-        self.attention = TimedAttention(dim, heads, across=across, dropout=dropout)
+        self.attention = TimedAttention(dim, heads, across=across, near=near, dropout=dropout)
         self.before_perceptron = nn.LayerNorm(dim)
         self.perceptron = nn.Sequential(
             nn.Linear(dim, widen * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(widen * dim, dim)
