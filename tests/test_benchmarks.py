@@ -13,6 +13,7 @@ from avfuse.evaluation import read_cases
 from avfuse.reporting.tables import Table
 from avfuse.simulation.cases import check_recipe
 from benchmarks import cases, honest, limits, peers, tables
+from benchmarks.__main__ import main
 from benchmarks.measuring import measure
 from benchmarks.options import Options
 from benchmarks.peers import METHODS
@@ -37,6 +38,17 @@ def test_section_of_a_page_is_replaced_and_the_rest_kept(tmp_path: Path) -> None
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert text.count("| 1\\|2 |") == 1
+
+
+def test_part_of_another_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, part, has in (
+        ("fusion", "clouds", "rates"),
+        ("space", "rates", "clouds"),
+        ("sound", "rates", "no parts"),
+    ):
+        with pytest.raises(SystemExit):
+            main([name, "--part", part])
+        assert has in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_missed_goal_stays_missed() -> None:
