@@ -111,10 +111,10 @@ def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[s
     for name, own in scores.items():
         others = [score for other, score in scores.items() if other != name]
         mean = sum(others) / len(others) if others else own
-        if own <= mean * (1 + 1e-6):
+        if own <= mean * (1 + 1e-6) or alpha == 0:
             found[name] = 1.0
         else:
-            found[name] = 1.0 - math.tanh(alpha * own / mean) if mean > 0 else 1.0 - math.tanh(math.inf * alpha or 0.0)
+            found[name] = 1.0 - math.tanh(alpha * own / mean if mean > 0 else math.inf)
     return found
 
 
