@@ -25,6 +25,7 @@ from avfuse.nn.colearning.correlation import (
     shuffled_scores,
 )
 from avfuse.nn.colearning.metric import multi_similarity_loss, triplet_loss
+from benchmarks.fusion.degenerate import KINDS, degenerate_batches
 
 NAMES = ("picture", "sensor", "sound")
 ROWS, DIM = 11, 6
@@ -432,39 +433,6 @@ def test_dgcca_is_the_distance_to_the_best_shared_variable() -> None:
     assert dgcca_loss(given, present, components=3, ridge=ridge).item() == pytest.approx(distance, abs=1e-5)
 
 
-def degenerate_batches(count: int) -> list[tuple[str, Tensor, Tensor]]:
-    """Batches that break implementations: (what, first, second), of every kind in turn."""
-    rng = torch.Generator().manual_seed(0)
-
-    def noise(rows: int, width: int) -> Tensor:
-        return torch.randn((rows, width), generator=rng)
-
-    made = []
-    for k in range(count):
-        rows, width = int(torch.randint(0, 30, (), generator=rng)), 1 + k % 8
-        x, y = noise(rows, width), noise(rows, 1 + (k // 2) % 8)
-        point = noise(1, width)
-        kinds = {
-            "few rows": (x[:3], y[:3]),
-            "constant": (point.expand(rows, -1) * 10.0 ** float(k % 40 - 20), y),
-            "both constant": (point.expand(rows, -1), noise(1, y.shape[1]).expand(rows, -1)),
-            "zero": (x * 0, y * 0),
-            "itself": (x, x.clone()),
-            "equal correlations": (x, torch.cat([x, x], dim=1)),
-            "rank one": (noise(rows, 1) * point, y),
-            "one column collapsed": (torch.cat([x, torch.zeros(rows, 1)], dim=1), y),
-            "columns twice": (torch.cat([x, x, 2 * x], dim=1), y),
-            "near collapse": (point + 1e-7 * x, y),
-            "scales apart": (x * 10.0 ** noise(1, width).mul(12), y * 1e30),
-            "tiny": (x * 1e-30, y * 1e-38),
-            "two places": (point * (x[:, :1] > 0), y),
-            "one row apart": (torch.cat([x * 0, 1e4 * noise(1, width)]), torch.cat([y, noise(1, y.shape[1])])),
-        }
-        what = list(kinds)[k % len(kinds)]
-        made.append((what, *kinds[what]))
-    return made
-
-
 def test_no_batch_makes_dcca_or_dgcca_infinite() -> None:
     seen = set()
     for what, first, second in degenerate_batches(1000):
@@ -476,7 +444,7 @@ def test_no_batch_makes_dcca_or_dgcca_infinite() -> None:
             assert torch.isfinite(loss), what
             assert all(torch.isfinite(g).all() for g in grads), what
         assert dcca_loss(first, second) >= -min(first.shape[1], second.shape[1]) - 1e-9, what
-    assert len(seen) == 14
+    assert len(seen) == KINDS
 
 
 def test_one_view_collapsed_gets_its_gradient_back_when_it_moves() -> None:
