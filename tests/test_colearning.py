@@ -447,6 +447,14 @@ def test_no_batch_makes_dcca_or_dgcca_infinite() -> None:
     assert len(seen) == KINDS
 
 
+def test_a_constant_view_gets_no_gradient() -> None:
+    """Any direction is as good as any other there: none is taken, where a step would be huge."""
+    constant, other = torch.full((20, 3), 2.5, requires_grad=True), torch.randn(20, 3)
+    for loss in (dcca_loss(constant, other), dgcca_loss({"a": constant, "b": other})):
+        (gradient,) = torch.autograd.grad(loss, constant)
+        assert gradient.abs().max() < 1e-6
+
+
 def test_one_view_collapsed_gets_its_gradient_back_when_it_moves() -> None:
     """A little noise is enough to learn from: collapse is no trap."""
     first, second = (torch.tensor(view) for view in correlated(500, (0.9,), (1, 1), 5))

@@ -214,8 +214,8 @@ def _halves(options: Options, goals: Goals) -> Table:
         rng = np.random.default_rng(seed)
         permuted.append(shuffled_scores(deep[-1].projection, *deep[-1].outputs, rng=rng, repeats=options.pick(5, 20)))
         print(
-            f"correlation: seed {seed}: linear {linear[-1].test:.2f}, DCCA {deep[-1].test:.2f} in {deep[-1].seconds:.0f} s "
-            f"({deep[-1].cpu:.0f} s of all threads), shuffled {unrelated[-1].test:.2f}",
+            f"correlation: seed {seed}: linear {linear[-1].test:.2f}, shuffled {unrelated[-1].test:.2f}, "
+            f"DCCA {deep[-1].test:.2f} in {deep[-1].seconds:.0f} s ({deep[-1].cpu:.0f} s of all threads)",
             flush=True,
         )
     figure = _interval([one.test for one in deep])

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +57,10 @@ def dcca_loss(first: Tensor, second: Tensor, *, present: Tensor | None = None, r
     whitened = [
         _whitened(view, ridge, f"dcca_loss: {which} view") for which, view in (("first", first), ("second", second))
     ]
-    return -_trace_norm(whitened[0].T @ whitened[1])
+    # The gradient of a sum of singular values is U V^T, whichever are equal; only that of U and V divides by their
+    # differences. Where one is 0 the sum has a kink, and 0 is the smallest of its subgradients.
+    values: Tensor = torch.linalg.svdvals(whitened[0].T @ whitened[1])
+    return -values.masked_fill(values <= _ZERO, 0.0).sum()
 
 
 def dgcca_loss(
@@ -106,7 +108,9 @@ def dgcca_loss(
         block = whitened.new_zeros((len(like), whitened.shape[1]))
         blocks.append(block.index_add(0, rows_of, whitened * weights[rows_of, None]))
     joined = torch.cat(blocks, dim=1)
-    return size - _largest_eigenvalues(joined.T @ joined, size)
+    # Again a sum, with gradient V V^T: no difference of eigenvalues divides it.
+    eigenvalues: Tensor = torch.linalg.eigvalsh(joined.T @ joined)
+    return size - eigenvalues[-size:].sum()
 
 
 def _whitened(view: Tensor, ridge: float, what: str) -> Tensor:
@@ -126,52 +130,6 @@ def _whitened(view: Tensor, ridge: float, what: str) -> Tensor:
     factor = torch.linalg.cholesky(view.T @ view + ridges)
     whitened: Tensor = torch.linalg.solve_triangular(factor, view.T, upper=False)
     return whitened.T
-
-
-class _TraceNorm(torch.autograd.Function):
-    """Sum of singular values. Its gradient is U V^T over those that are not 0.
-
-    The singular value decomposition's own derivative divides by the differences of squared singular values; the sum
-    needs none of that. Where some are 0 the sum has a kink, and this is the smallest of its subgradients.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        ctx.save_for_backward((left * (values > _ZERO)) @ right)
-        total: Tensor = values.sum()
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (direction,) = ctx.saved_tensors
-        return torch.mul(gradient, direction)
-
-
-class _LargestEigenvalues(torch.autograd.Function):
-    """Sum of the largest `count` eigenvalues of a symmetric matrix. Its gradient is V V^T (Ky Fan)."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, count: int) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
-        ctx.save_for_backward(vectors[:, -count:])
-        total: Tensor = values[-count:].sum()
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (vectors,) = ctx.saved_tensors
-        return torch.mul(gradient, vectors @ vectors.T), None
-
-
-def _trace_norm(matrix: Tensor) -> Tensor:
-    return _TraceNorm.apply(matrix)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _largest_eigenvalues(matrix: Tensor, count: int) -> Tensor:
-    return _LargestEigenvalues.apply(matrix, count)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)
