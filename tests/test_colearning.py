@@ -147,6 +147,9 @@ def test_shapes_that_do_not_fit_are_named(name: str) -> None:
         LOSSES[name]({**given, "sound": given["sound"][1:]})
     with pytest.raises(StreamError, match="present"):
         LOSSES[name](given, {n: torch.ones(ROWS) for n in NAMES})
+    if name != "DCCA":
+        with pytest.raises(StreamError, match="'lidar' is not given"):
+            LOSSES[name](given, {"lidar": torch.ones(ROWS, dtype=torch.bool)})
 
 
 # InfoNCE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -69,11 +69,11 @@ class InfoNCE(nn.Module):
         with torch.no_grad():
             # The parameter itself: above the largest scale it would have no gradient, and never come back.
             self.log_scale.clamp_(max=math.log(self.largest))
-        own = _stack(embeddings, present)
+        own = stacked(embeddings, present)
         with torch.autocast(own.vectors.device.type, enabled=False):
             return self._loss(own, _extra(own, negatives or {}, usable or {}))
 
-    def _loss(self, own: _Stacked, extra: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+    def _loss(self, own: Stacked, extra: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
         candidates, there, first, processes = _gather(own, self.group)
         scale = self.scale.to(own.vectors.dtype)
         rows, names = len(own.vectors), len(own.names)
@@ -99,7 +99,7 @@ class InfoNCE(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class _Stacked:
+class Stacked:
     """names: M modalities, sorted. vectors: (B, M, D), of length 1, 0 where absent. present: (B, M) bool."""
 
     names: tuple[str, ...]
@@ -113,33 +113,37 @@ def _unit(vectors: Tensor, there: Tensor) -> Tensor:
     return functional.normalize(vectors, dim=-1, eps=1e-6)
 
 
-def _stack(embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> _Stacked:
+def stacked(embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> Stacked:
+    """Embeddings of several modalities as one tensor. Raises StreamError where they or `present` do not fit."""
     names = tuple(sorted(embeddings))
     shapes = {tuple(embeddings[name].shape) for name in names}
     if len(names) < 2 or len(shapes) != 1 or len(next(iter(shapes))) != 2:
         found = ", ".join(f"{name} {tuple(embeddings[name].shape)}" for name in names)
         raise StreamError(f"embeddings: {found or 'none'}; expected two modalities or more, each (B, D)")
+    like = embeddings[names[0]]
+    there = presence(names, present, len(like), like.device)
+    return Stacked(names, _unit(torch.stack([embeddings[name] for name in names], dim=1), there), there)
+
+
+def presence(names: Sequence[str], present: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor:
+    """(B, M) bool of (B,) each, all where a name is not there. Raises StreamError for masks that do not fit."""
     given = present or {}
     unknown = sorted(set(given) - set(names))
     if unknown:
-        raise StreamError(f"present: {unknown[0]!r} is no embedding; expected some of {', '.join(names)}")
-    rows = len(embeddings[names[0]])
+        raise StreamError(f"present: {unknown[0]!r} is not given; expected some of {', '.join(names)}")
     masks = []
     for name in names:
-        mask = given.get(name)
-        if mask is None:
-            mask = torch.ones(rows, dtype=torch.bool, device=embeddings[name].device)
+        mask = given[name] if name in given else torch.ones(rows, dtype=torch.bool, device=device)
         if tuple(mask.shape) != (rows,) or mask.dtype != torch.bool:
             raise StreamError(
                 f"present: {name!r} of shape {tuple(mask.shape)}, {mask.dtype}; expected ({rows},), torch.bool"
             )
         masks.append(mask)
-    there = torch.stack(masks, dim=1)
-    return _Stacked(names, _unit(torch.stack([embeddings[name] for name in names], dim=1), there), there)
+    return torch.stack(masks, dim=1)
 
 
 def _extra(
-    own: _Stacked, negatives: Mapping[str, Tensor], usable: Mapping[str, Tensor]
+    own: Stacked, negatives: Mapping[str, Tensor], usable: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """modality -> vectors (B, N, D) of length 1, valid (B, N)."""
     rows, _, dim = own.vectors.shape
@@ -165,7 +169,7 @@ def _extra(
     return made
 
 
-def _gather(own: _Stacked, group: distributed.ProcessGroup | None) -> tuple[Tensor, Tensor, int, int]:
+def _gather(own: Stacked, group: distributed.ProcessGroup | None) -> tuple[Tensor, Tensor, int, int]:
     """Vectors (R, M, D) and presence (R, M) of all processes, the place of this one's first row, how many processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return own.vectors, own.present, 0, 1

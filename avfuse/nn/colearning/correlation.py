@@ -25,6 +25,7 @@ from scipy.linalg import cholesky, solve_triangular
 from torch import Tensor
 
 from avfuse.errors import StreamError
+from avfuse.nn.colearning.contrast import presence
 
 _SMALLEST = 1e-12  # outputs that are smaller everywhere are taken to have collapsed
 _ZERO = 1e-10  # of singular values, none of which can be above 1
@@ -52,7 +53,7 @@ def dcca_loss(first: Tensor, second: Tensor, *, present: Tensor | None = None, r
             f"dcca_loss: views of shapes {tuple(first.shape)} and {tuple(second.shape)}; expected (B, k1) and (B, k2)"
         )
     if present is not None:
-        _check_mask("dcca_loss", present, len(first))
+        presence(("pairs",), {"pairs": present}, len(first), first.device)
         first, second = first[present], second[present]
     whitened = [
         _whitened(view, ridge, f"dcca_loss: {which} view") for which, view in (("first", first), ("second", second))
@@ -91,14 +92,8 @@ def dgcca_loss(
         shapes = ", ".join(f"{name} {tuple(views[name].shape)}" for name in names)
         raise StreamError(f"dgcca_loss: views {shapes or 'none'}; expected two or more of shape (B, k)")
     size = _components("dgcca_loss", components, sum(widths), default=min(widths))
-    given = {} if present is None else present
     like = views[names[0]]
-    masks = []
-    for name in names:
-        mask = given[name] if name in given else like.new_ones(len(like), dtype=torch.bool)
-        _check_mask(f"dgcca_loss: {name}", mask, len(like))
-        masks.append(mask)
-    have = torch.stack(masks, dim=1)
+    have = presence(names, present, len(like), like.device)
     have = have & (have.sum(dim=1) >= 2)[:, None]
     weights = have.sum(dim=1).clamp(min=2).to(torch.float64).rsqrt()
     blocks = []
@@ -303,8 +298,3 @@ def _components(what: str, given: int | None, most: int, *, default: int | None 
 def _check_ridge(ridge: float) -> None:
     if not ridge >= _LEAST_RIDGE:
         raise StreamError(f"ridge {ridge}; expected {_LEAST_RIDGE} or more, such as 1e-3")
-
-
-def _check_mask(what: str, mask: Tensor, rows: int) -> None:
-    if mask.dtype != torch.bool or tuple(mask.shape) != (rows,):
-        raise StreamError(f"{what}: present of shape {tuple(mask.shape)}, {mask.dtype}; expected ({rows},), torch.bool")

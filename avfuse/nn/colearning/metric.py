@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avfuse.errors import StreamError
+from avfuse.nn.colearning.contrast import stacked
 
 
 def triplet_loss(
@@ -103,35 +104,17 @@ def _between(
     embeddings: Mapping[str, Tensor], labels: Tensor | None, present: Mapping[str, Tensor] | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of each ordered pair of modalities: cosines, positives, negatives, (B, B) each, anchors by rows."""
-    names = sorted(embeddings)
-    shapes = {tuple(embeddings[name].shape) for name in names}
-    if len(names) < 2 or len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        found = ", ".join(f"{name} {tuple(embeddings[name].shape)}" for name in names)
-        raise StreamError(f"embeddings: {found or 'none'}; expected two modalities or more, each (B, D)")
-    like = embeddings[names[0]]
-    rows = len(like)
+    own = stacked(embeddings, present)
+    rows = len(own.vectors)
     if labels is None:
-        labels = torch.arange(rows, device=like.device)
+        labels = torch.arange(rows, device=own.vectors.device)
     if tuple(labels.shape) != (rows,) or labels.is_floating_point():
         raise StreamError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}; expected ({rows},), integers")
-    given = present or {}
-    unknown = sorted(set(given) - set(names))
-    if unknown:
-        raise StreamError(f"present: {unknown[0]!r} is no embedding; expected some of {', '.join(names)}")
-    vectors, there = {}, {}
-    for name in names:
-        mask = given[name] if name in given else torch.ones(rows, dtype=torch.bool, device=like.device)
-        if tuple(mask.shape) != (rows,) or mask.dtype != torch.bool:
-            raise StreamError(
-                f"present: {name!r} of shape {tuple(mask.shape)}, {mask.dtype}; expected ({rows},), torch.bool"
-            )
-        values = embeddings[name].to(torch.promote_types(embeddings[name].dtype, torch.float32))
-        vectors[name] = functional.normalize(values.masked_fill(~mask[:, None], 0.0), dim=-1, eps=1e-6)
-        there[name] = mask
+    vectors, there = own.vectors.unbind(dim=1), own.present.unbind(dim=1)
     same = labels[:, None] == labels
-    for a, b in permutations(names, 2):
+    for a, b in permutations(range(len(own.names)), 2):
         both = there[a][:, None] & there[b]
-        with torch.autocast(like.device.type, enabled=False):
+        with torch.autocast(own.vectors.device.type, enabled=False):
             cosine = vectors[a] @ vectors[b].T
         yield cosine, same & both, ~same & both
 

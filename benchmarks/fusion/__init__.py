@@ -1,1 +1,0 @@
-"""Fusion: what alignment is worth, other rates, missing streams, co-learning, and how fast all of it is."""
