@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.options import Options
-from benchmarks.space import PARTS
+from benchmarks.parts import PARTS
 
 NAMES = (
     "sound",
@@ -27,6 +27,7 @@ NAMES = (
     "channels",
     "picture",
     "space",
+    "fusion",
     "transcript",
     "calibrate",
 )
@@ -47,9 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=defaults.processes, help="workers where time is not measured")
     parser.add_argument("--resume", action="store_true", help="go on where a run with equal settings was interrupted")
     parser.add_argument("--memory", type=float, default=defaults.memory, help="GB that a program under test may use")
-    parser.add_argument("--part", choices=PARTS, help="only this one of space")
+    parser.add_argument("--part", help="; ".join(f"only this one of {n}: {', '.join(p)}" for n, p in PARTS.items()))
     given = vars(parser.parse_args(arguments))
     name = given.pop("name")
+    parts = PARTS.get(name, ())
+    if given["part"] not in (None, *parts):
+        parser.error(f"--part {given['part']}: {name} has {', '.join(parts) or 'no parts'}")
     options = Options(**given | {"out": given["out"].resolve()})
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()

@@ -15,7 +15,7 @@ class Options:
 
     repeats: of every condition; None takes the benchmark's own. seed: of everything simulated.
     processes: how many share the work where timing is not measured. resume: keep rows of an interrupted run.
-    memory: GB of address space that a program under test may ask for. part: the only one of `space` to run.
+    memory: GB of address space that a program under test may ask for. part: the only one of `space` or `fusion` to run.
     """
 
     quick: bool = False

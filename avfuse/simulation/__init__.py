@@ -12,6 +12,7 @@ motions    two sensors on one body
 views      one happening filmed by two cameras
 shutters   a camera that turns, its rows read one after the other, and a gyroscope on it
 arrays     microphones of one array, in free field or a room
+labelled   happenings of known classes, seen, heard and felt by three devices
 demo       two cameras and a recorder
 """
 

@@ -1,0 +1,42 @@
+"""The networks that are compared: the same small encoders and head, and every kind of fusion between them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from avfuse.nn.encoders import SensorConvolution, SoundEncoder, VideoConvolution
+from avfuse.nn.fusion import FUSIONS, Concatenation, Hybrid, Late
+from avfuse.nn.heads import ClassificationHead, Decided
+from avfuse.nn.network import FusionNet
+from benchmarks.fusion.happenings import CLASSES, WIDTH
+
+KINDS = tuple(FUSIONS)
+_STEP = 0.1  # seconds of the grid on which kinds that pool bring modalities together
+
+
+def network(kind: str, names: tuple[str, ...], *, dim: int = 32) -> FusionNet:
+    """A network of one kind of fusion for windows of these modalities; of one modality, concatenation."""
+    encoders = {name: _encoder(name, dim) for name in names}
+    head = ClassificationHead(dim, CLASSES)
+    if kind == "late":
+        late = Late(names, dim, head=lambda: ClassificationHead(dim, CLASSES))
+        return FusionNet(encoders, late, Decided(head), dim=dim)
+    return FusionNet(encoders, _fusion(kind, names, dim), head, dim=dim)
+
+
+def _fusion(kind: str, names: tuple[str, ...], dim: int) -> nn.Module:
+    if kind == "hybrid":
+        # Both cameras of one body early: what is seen and felt; what is heard joins what they say.
+        groups = {"body": FUSIONS["cross_attention"](("picture", "rotation"), dim, layers=1)}
+        return Hybrid(names, dim, groups=groups, over=Concatenation(("body", "sound"), dim, step=_STEP, duration=WIDTH))
+    if kind in ("cross_attention", "joint", "bottleneck", "perceiver"):
+        return FUSIONS[kind](names, dim, layers=1, **({"latents": 8} if kind == "perceiver" else {}))
+    return FUSIONS[kind](names, dim, step=_STEP, duration=WIDTH)
+
+
+def _encoder(modality: str, dim: int) -> nn.Module:
+    if modality == "picture":
+        return VideoConvolution(3, dim, layers=1, channels=8)
+    if modality == "rotation":
+        return SensorConvolution(3, dim, layers=1)
+    return SoundEncoder(dim, layers=1, channels=8, bands=32)
