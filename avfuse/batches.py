@@ -278,7 +278,9 @@ def _extent(tracks: Mapping[str, _Track], timeline: Timeline) -> tuple[float, fl
     if not bounding:
         raise StreamError(f"windows: {', '.join(tracks)}: no sample that the clocks map onto the timeline")
     starts, ends = zip(*bounding, strict=True)
-    return (max(starts), min(ends)) if timeline == "intersection" else (min(starts), max(ends))
+    start, end = (max(starts), min(ends)) if timeline == "intersection" else (min(starts), max(ends))
+    # Starts of streams that begin together differ in the last digit of a sum: their first samples belong to a window.
+    return math.floor(start * 1e9) / 1e9, end
 
 
 def _tracks(

@@ -14,6 +14,7 @@ import avfuse
 from avfuse import Alignment, ClockEstimate, ClockMap, PiecewiseClock, Recording, Segment, Stream, StreamError
 from avfuse.alignment import RecordingFacts, reference_estimate
 from avfuse.batches import Samples, Window
+from avfuse.simulation import demo_event as simulate_event
 
 RATE = 250.0
 COV = np.diag([1e-6, 1e-12])
@@ -195,6 +196,17 @@ def test_streams_without_samples_and_text_bound_nothing() -> None:
         avfuse.windows(made, duration=1.0, streams={"empty": "cam/empty"})
 
 
+def test_streams_that_begin_together_are_whole_whatever_rounding_says() -> None:
+    sounds = [
+        Stream(name, "sound", np.ones((1, 8), np.float32), rate=4.0, start=start)
+        for name, start in (("a", 0.0), ("b", 5.6e-17))
+    ]
+    made = Alignment("r", {"r": reference_estimate("r", 2.0)}, recordings={"r": Recording("r", tuple(sounds))})
+    cut = list(avfuse.windows(made, duration=1.0))
+    assert [[len(s.times) for s in w.samples.values()] for w in cut] == [[4, 4], [4, 4]]
+    assert cut[0].start == 0.0
+
+
 def test_a_confidence_that_another_tool_stated_is_kept() -> None:
     made = event(CLOCKS["line"], sensor())
     watch = replace(made.clocks["watch"], cov=None, confidence=0.6)
@@ -247,6 +259,28 @@ def test_labels_follow_the_window() -> None:
     made = event(CLOCKS["line"], sensor())
     cut = avfuse.windows(made, duration=1.0, start=2.0, end=5.0, label=lambda start, end: (start, end), name="e1")
     assert [(w.event, w.label) for w in cut] == [("e1", (2.0, 3.0)), ("e1", (3.0, 4.0)), ("e1", (4.0, 5.0))]
+
+
+def test_a_flash_and_its_beep_are_in_one_window_of_every_stream_of_an_aligned_event() -> None:
+    simulated = simulate_event(3, duration=20.0)
+    alignment = avfuse.align(list(simulated.recordings))
+    assert alignment.complete
+    to_reference = dict(simulated.devices)[alignment.reference].clock.inverse()
+    for flash in to_reference(np.array(simulated.scene.flashes)):
+        begin = float(flash) - 0.15
+        (window,) = avfuse.windows(
+            alignment, duration=0.4, start=begin, end=begin + 0.4, timeline="union", size=(18, 32)
+        )
+        for name, samples in window.samples.items():
+            if name.endswith("picture"):
+                seen = np.diff(samples.values.mean(axis=(1, 2, 3))).argmax() + 1
+                late = samples.times[seen] - flash
+                assert -0.005 < late < 0.045, f"{name}: the flash is {late} s late"  # a frame
+            else:
+                turned = samples.values.mean(axis=1) * np.exp(-2j * np.pi * 1000.0 * samples.times)
+                heard = np.abs(np.convolve(turned, np.ones(480), "valid"))  # the sum of 10 ms, by its first sample
+                late = samples.times[np.flatnonzero(heard > 0.5 * heard.max())[0]] + 0.005 - flash
+                assert abs(late - 1.4 / 343.0) < 0.004, f"{name}: the beep is {late} s late"
 
 
 def test_windows_of_two_real_files_of_one_talk_hold_the_same_words(shared: Path) -> None:
