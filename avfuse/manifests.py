@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avfuse.alignment import Alignment, load_alignment
+from avfuse.alignment import Alignment, RecordingFacts, load_alignment, reference_estimate
 from avfuse.errors import AvfuseError, ReadError
 
 SPLITS = ("train", "validation", "test")
@@ -151,15 +151,17 @@ def _spans(given: Any, where: str) -> tuple[Span, ...]:
     return spans
 
 
-def align_event(event: Event, cache: Path | None = None) -> Alignment:
+def align_event(event: Event, cache: Path | None = None, *, spacing: float = 0.0) -> Alignment:
     """Its recordings on one timeline, named after their roles.
 
-    cache: folder that keeps the alignment; it is taken again where the files are still the same.
+    cache: folder that keeps the alignment; it is taken again where the files are still the same. spacing: metres, see
+    `avfuse.align`.
     """
     from avfuse.aligning import align
     from avfuse.io import read
 
-    stamps = {role: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for role, path in event.files.items()}
+    inputs: dict[str, Any] = {"reference": event.reference, "spacing": spacing}
+    inputs["stamps"] = {role: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for role, path in event.files.items()}
     kept = None if cache is None else cache / f"{_as_file_name(event.name)}.json"
     if kept is not None and kept.exists():
         try:
@@ -167,11 +169,21 @@ def align_event(event: Event, cache: Path | None = None) -> Alignment:
         except AvfuseError:
             pass  # an older format, or cut short: made again
         else:
-            if found.extra.get("inputs") == {"stamps": stamps, "reference": event.reference}:
+            if found.extra.get("inputs") == inputs:
                 return found
     recordings = [replace(read(path), name=role) for role, path in event.files.items()]
-    found = align(recordings, reference=event.reference or next(iter(event.files)))
-    found = replace(found, extra={**found.extra, "inputs": {"stamps": stamps, "reference": event.reference}})
+    reference = event.reference or next(iter(event.files))
+    found = (
+        align(recordings, reference=reference, spacing=spacing)
+        if len(recordings) > 1
+        else Alignment(
+            reference,
+            {reference: reference_estimate(reference, recordings[0].duration)},
+            facts={reference: RecordingFacts.of(recordings[0])},
+            recordings={reference: recordings[0]},
+        )
+    )
+    found = replace(found, extra={**found.extra, "inputs": inputs})
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         found.save(kept)

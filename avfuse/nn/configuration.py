@@ -56,9 +56,13 @@ _HEADS = {kind: head for kind, head in HEADS.items() if kind != "retrieval"}
 
 @dataclass(frozen=True)
 class Data:
-    """manifest: path, relative to the configuration. validation, test: shares of events, where no split is given."""
+    """manifest: path, relative to the configuration. validation, test: shares of events, where no split is given.
+
+    spacing: metres that devices of an event may stand apart, see `avfuse.align`.
+    """
 
     manifest: str
+    spacing: float = 0.0
     validation: float = 0.2
     test: float = 0.0
 
@@ -220,6 +224,7 @@ def _check_ranges(found: Configuration) -> None:
         ("[window] hop", found.window.hop, found.window.hop is None or found.window.hop > 0, "more than 0 s"),
         ("[data] validation", found.data.validation, 0 < found.data.validation < 1, "a share within 0 ... 1"),
         ("[data] test", found.data.test, 0 <= found.data.test < 1 - found.data.validation, "a share that leaves some"),
+        ("[data] spacing", found.data.spacing, found.data.spacing >= 0, "metres, 0 or more"),
         ("dim", found.dim, found.dim >= 8 and found.dim % 8 == 0, "a multiple of 8"),
         ("[training] epochs", told.epochs, told.epochs >= 1, "1 or more"),
         ("[training] batch", told.batch, told.batch >= 1, "1 or more"),

@@ -36,14 +36,14 @@ class Flat(nn.Module):
         missing = [name for name in self.names if name not in example]
         if missing:
             raise StreamError(f"export: the example lacks {', '.join(missing)}; expected every modality in it")
-        self.rates = {name: example[name].rate for name in self.names}
+        self.like = {name: example[name] for name in self.names}
 
     def forward(self, *tensors: Tensor) -> Tensor:
         count = len(FIELDS)
-        batch = {
-            name: Timed(*tensors[k * count : (k + 1) * count], rate=self.rates[name])
-            for k, name in enumerate(self.names)
-        }
+        batch = {}
+        for k, name in enumerate(self.names):
+            given: dict[str, Any] = dict(zip(FIELDS, tensors[k * count :], strict=False))
+            batch[name] = replace(self.like[name], **given)
         return self.network(batch)  # type: ignore[no-any-return]
 
     def inputs(self, batch: Mapping[str, Timed]) -> tuple[Tensor, ...]:

@@ -170,7 +170,7 @@ class _Run:
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(self.model.parameters(), told.clip)
             self.wrapped.step()
-            total += float(loss) * len(batch)
+            total += float(loss.detach()) * len(batch)
         total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
         scores = self.score(held_out)
         self.progress.epoch = number + 1
@@ -346,7 +346,7 @@ def windows_of(event: Event, configuration: Configuration, cache: Path | None) -
     wanted = {role: path for role, path in event.files.items() if role in roles or role == event.reference}
     if not wanted:
         raise ReadError(f"{event.where}: files {', '.join(event.files)}; expected some of {', '.join(sorted(roles))}")
-    alignment = align_event(event, cache)
+    alignment = align_event(event, cache, spacing=configuration.data.spacing)
     refused = [
         f"{event.name}: {name} is {clock.status}: {clock.message}"
         for name, clock in alignment.clocks.items()
