@@ -170,11 +170,15 @@ def _padded(name: str, windows: Sequence[Window]) -> Padded:
                 f"{where}: values of shape {row.values.shape[1:]} beside {shape}; expected one shape in a batch: "
                 "ask `windows` for a size, or batch by shape"
             )
-        known = row.values[row.valid]
+        whole = row.valid.all()  # as nearly all are: nothing is copied twice
+        known = row.values if whole else row.values[row.valid]
         if known.dtype.kind == "f" and not np.isfinite(known).all():
             raise StreamError(f"{where}: NaN or infinite values that are said to be valid; mask or replace them")
         n = len(row.values)
-        values[k, :n][row.valid] = known
+        if whole:
+            values[k, :n] = known
+        else:
+            values[k, :n][row.valid] = known
         times[k, :n] = row.times - window.start  # in float64: what is cast later is small
         valid[k, :n] = row.valid
     present: Bool = np.any(valid, axis=1)

@@ -15,6 +15,7 @@ from avfuse import Alignment, ClockEstimate, ClockMap, PiecewiseClock, Recording
 from avfuse.alignment import RecordingFacts, reference_estimate
 from avfuse.batches import Samples, Window
 from avfuse.simulation import demo_event as simulate_event
+from avfuse.transcript import Transcript, Word
 
 RATE = 250.0
 COV = np.diag([1e-6, 1e-12])
@@ -326,6 +327,18 @@ def test_pictures_and_text_come_as_asked() -> None:
     assert np.abs(first.samples["cam/picture"].values - area).max() <= 0.51
     assert first.samples["cam/text"].values.tolist() == list(b"ab ")
     assert second.samples["cam/text"].times.tolist() == [1.2, 1.2]
+
+
+def test_words_of_a_transcript_come_as_bytes_at_their_times() -> None:
+    said = Transcript("aligned", (Word("Où", 0.2, 0.4), Word("est-il?", 0.9, 1.3)))
+    talk = Recording("talk", (Stream.from_samples(np.ones(2000), rate=1000.0), said.stream()))
+    made = Alignment("talk", {"talk": reference_estimate("talk", 2.0)}, recordings={"talk": talk})
+    first, second = avfuse.windows(made, duration=0.8)
+    assert bytes(first.samples["talk/text"].values.tolist()).decode() == "Où "
+    assert first.samples["talk/text"].times.tolist() == [0.2] * 4
+    assert bytes(second.samples["talk/text"].values.tolist()).decode() == "est-il? "
+    with pytest.raises(avfuse.WeakAlignmentError, match="no_match: another text"):
+        Transcript("no_match", message="another text").stream()
 
 
 def test_sound_is_resampled_where_that_is_asked() -> None:
