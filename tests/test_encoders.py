@@ -144,7 +144,8 @@ def test_extra_padding_changes_nothing(kind: str) -> None:
     net, source = encoder(kind), stream(kind)
 
     def longer(values: Tensor, fill: float) -> Tensor:
-        return torch.cat([values, torch.full_like(values[:, :1], fill).repeat_interleave(13, dim=1)], dim=1)
+        more = values.shape[1] // 2 + 13
+        return torch.cat([values, torch.full_like(values[:, :1], fill).repeat_interleave(more, dim=1)], dim=1)
 
     padded = replace(
         source,
@@ -275,7 +276,7 @@ def test_a_graph_exported_in_evaluation_says_the_same(kind: str) -> None:
 def test_mixed_precision_changes_little(kind: str) -> None:
     net, source = encoder(kind), stream(kind)
     quiet = replace(source, values=source.values * 1e-4) if kind == "sound" else source
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.float16 if kind == "sound" else torch.bfloat16):
         found = net(quiet)
     assert (found.mean().float() - net(quiet).mean()).abs().max() < 0.05
 
@@ -407,6 +408,7 @@ def test_rows_of_several_rates_are_each_as_alone() -> None:
     torch.manual_seed(0)
     net = SoundEncoder(DIM, heads=2, bands=16).eval()
     parts = [noise(rate, k) for k, rate in enumerate((16000.0, 8000.0, 16000.0))]
+    parts[1] = parts[1][:, :3000]  # shorter in seconds, too
     longest = max(part.shape[1] for part in parts)
     values, times, valid = torch.zeros(3, longest, 1), torch.zeros(3, longest).double(), torch.zeros(3, longest).bool()
     for k, (part, rate) in enumerate(zip(parts, (16000.0, 8000.0, 16000.0), strict=True)):
