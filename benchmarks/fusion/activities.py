@@ -65,8 +65,8 @@ def tables(options: Options, goals: Goals) -> list[Table]:
         Table(
             "Four activities from a watch: right of 40, in per cent",
             ("network", *(f"{name} alone" for name in _CHANNELS), "both"), rows,
-            f"Means over {len(each)} seeds, and the range. The first two have never had the other sensor; of the others "
-            f"it is hidden. Report of transfer: {report.message}.",
+            f"Means over {len(each)} seeds, and the range. The first two have never had the other sensor; of the "
+            f"others it is hidden. Report of transfer: {report.message}.",
         )
     ]  # fmt: skip
 
