@@ -257,6 +257,14 @@ def test_no_gradient_goes_to_a_teacher() -> None:
     assert all(p.grad is None for p in teacher.parameters())
     assert not teacher.training
     assert all(p.grad is not None for p in student.parameters() if p is not student.fusion.absent)
+    # Nor where the caller has not shut it off.
+    one, other = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    softened_divergence(one, other).sum().backward()
+    assert one.grad is not None
+    assert other.grad is None
+    told = teacher.fusion(teacher.encode(batch))
+    feature_distance(student.fusion(student.encode(batch)), told).sum().backward()
+    assert all(p.grad is None for p in teacher.parameters())
 
 
 def test_each_row_is_taught_by_whoever_knows_exactly_what_it_has() -> None:
