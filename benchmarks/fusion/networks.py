@@ -26,9 +26,10 @@ def network(kind: str, names: tuple[str, ...], *, dim: int = 32) -> FusionNet:
 
 def _fusion(kind: str, names: tuple[str, ...], dim: int) -> nn.Module:
     if kind == "hybrid":
-        # Both cameras of one body early: what is seen and felt; what is heard joins what they say.
-        groups = {"body": FUSIONS["cross_attention"](("picture", "rotation"), dim, layers=1)}
-        return Hybrid(names, dim, groups=groups, over=Concatenation(("body", "sound"), dim, step=_STEP, duration=WIDTH))
+        # What is seen and felt, token by token; then what is heard joins it.
+        groups = {"movement": FUSIONS["cross_attention"](("picture", "rotation"), dim, layers=1)}
+        over = Concatenation(("movement", "sound"), dim, step=_STEP, duration=WIDTH)
+        return Hybrid(names, dim, groups=groups, over=over)
     if kind in ("cross_attention", "joint", "bottleneck", "perceiver"):
         return FUSIONS[kind](names, dim, layers=1, **({"latents": 8} if kind == "perceiver" else {}))
     return FUSIONS[kind](names, dim, step=_STEP, duration=WIDTH)
@@ -38,5 +39,5 @@ def _encoder(modality: str, dim: int) -> nn.Module:
     if modality == "picture":
         return VideoConvolution(3, dim, layers=1, channels=8)
     if modality == "rotation":
-        return SensorConvolution(3, dim, layers=1)
+        return SensorConvolution(3, dim, layers=1, duration=WIDTH)
     return SoundEncoder(dim, layers=1, channels=8, bands=32)
