@@ -48,6 +48,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     measure = partial(train_and_meet, tasks, str(folder), options.seed, EPOCHS)
     rows = gather(options, "fusion-rates", measure, len(tasks))
     events = Data.load(folder / "testing-0").events
+    shutil.rmtree(folder)  # a gigabyte; the rows are kept
     rng = np.random.default_rng(options.seed)
     shown = []
     for kind in kinds:
