@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from avfuse.batches import Samples, Window, collate
@@ -22,9 +25,11 @@ from avfuse.nn.fusion import Concatenation
 from avfuse.nn.heads import ClassificationHead
 from avfuse.nn.network import FusionNet
 from avfuse.nn.timed import Timed, to_timed
+from avfuse.reporting.tables import Table
 from avfuse.simulation.labelled import Examples
 from benchmarks.fusion.digits import spoken_digits, written_digits
-from benchmarks.options import SHARED
+from benchmarks.options import SHARED, Options
+from benchmarks.tables import Goals
 
 Labelled = tuple[dict[str, Timed], Tensor]  # a batch and its digits
 Accuracies = dict[tuple[str, ...], float]  # subset of modalities -> per cent
