@@ -132,5 +132,5 @@ def _shown(
         shown,
         f"One modality alone, with the true clocks: {alone}. Trained on {counts[0]} other events, "
         f"{'digits of FSDD and MNIST' if real else 'tones and strokes'}. The interval is over networks and events, "
-        "drawn again together.",
+        f"drawn again together{'' if seeds > 1 else '; of one network it holds the spread of events alone'}.",
     )]  # fmt: skip
