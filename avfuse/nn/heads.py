@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avfuse.errors import StreamError
+from avfuse.nn.colearning.contrast import InfoNCE
 from avfuse.nn.timed import Tokens
 
 Pool = Literal["attention", "mean", "none"]
@@ -141,22 +142,18 @@ def gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
 class RetrievalHead(Head):
     """A vector of length 1 in a space of `size` dimensions; targets (B, size), the vectors of what belongs to each row.
 
-    Loss: symmetric InfoNCE within the batch (Radford et al., Learning transferable visual models from natural language
-    supervision, 2021), temperature learned. For more than two views, absent ones, and several processes see
-    `avfuse.nn.colearning`.
+    Loss: `InfoNCE` of the two, both ways.
     """
 
     def __init__(self, dim: int, size: int, *, pool: Pool = "attention") -> None:
         super().__init__(dim, size, pool=pool)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.contrast = InfoNCE()
 
     def forward(self, tokens: Tokens) -> Tensor:
         return functional.normalize(super().forward(tokens), dim=-1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        scores = output @ target.T * self.log_scale.exp().clamp(max=100.0)
-        own = torch.arange(len(output), device=output.device)
-        return 0.5 * (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own))
+        return self.contrast({"found": output, "target": target})  # type: ignore[no-any-return]
 
     def decide(self, output: Tensor) -> Tensor:
         return output
