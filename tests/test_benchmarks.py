@@ -188,11 +188,11 @@ def test_interval_of_a_share_holds_the_truth_and_widens_with_fewer_events() -> N
     rng = np.random.default_rng(0)
 
     def found(events: int) -> tuple[float, float]:
-        level = rng.uniform(0.4, 0.8, events)  # windows of one event are alike
-        groups = np.repeat(np.arange(events), 20)
+        level = rng.uniform(0.2, 1.0, events)  # windows of one event are alike
+        groups = np.repeat(np.arange(events), 40)
         right = rng.random((3, len(groups))) < level[groups]
-        return interval(lambda drawn: float(drawn(right).mean()), right.shape, groups, rng, draws=300)
+        return interval(lambda drawn: float(drawn(right).mean()), right.shape, groups, rng, draws=200)
 
-    wide, narrow = [found(5) for _ in range(40)], [found(50) for _ in range(40)]
+    wide, narrow = [found(5) for _ in range(20)], [found(40) for _ in range(20)]
     assert np.mean([high - low for low, high in wide]) > 2 * np.mean([high - low for low, high in narrow])
-    assert np.mean([low <= 0.6 <= high for low, high in narrow]) >= 0.85
+    assert np.mean([low <= 0.6 <= high for low, high in narrow]) >= 0.8

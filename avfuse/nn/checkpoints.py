@@ -42,7 +42,7 @@ def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Tensor],
     # A copy of each: safetensors refuses tensors that share memory.
     whole = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(whole, temporary, metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)})
+        save_file(whole, temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -34,8 +34,8 @@ from avfuse.nn.encoders import (
     VideoConvolution,
     VideoTransformer,
 )
-from avfuse.nn.fusion import FUSIONS, Hybrid, Late
-from avfuse.nn.heads import HEADS, Decided, Head
+from avfuse.nn.fusion import FUSIONS, Hybrid, Late, one_token
+from avfuse.nn.heads import HEADS, Decided, Head, Pool
 from avfuse.nn.network import FusionNet
 
 FORMAT = "avfuse.train/1"
@@ -354,17 +354,23 @@ def build_network(found: Configuration, outputs: int) -> FusionNet:
     outputs: classes, labels or numbers. Raises StreamError where parts do not fit together.
     """
     names = sorted(found.modalities)
-    encoders = {
-        name: ENCODERS[modality.encoder](dim=found.dim, **modality.options)
-        for name, modality in found.modalities.items()
-    }
+    encoders = {name: _encoder(modality, found) for name, modality in found.modalities.items()}
 
-    def head() -> Head:
+    def head(pool: Pool = "attention") -> Head:
         options = {_SIZES[found.head.kind]: outputs, **found.head.options}
-        return HEADS[found.head.kind](found.dim, **options)
+        return HEADS[found.head.kind](found.dim, pool=pool, **options)
 
     fusion = _fusion(found.fusion, names, found.dim, head, found.window.duration)
-    return FusionNet(encoders, fusion, Decided(head()) if isinstance(fusion, Late) else head(), dim=found.dim)
+    last = Decided(head()) if isinstance(fusion, Late) else head("mean" if one_token(fusion) else "attention")
+    return FusionNet(encoders, fusion, last, dim=found.dim)
+
+
+def _encoder(modality: Modality, found: Configuration) -> nn.Module:
+    kind = ENCODERS[modality.encoder]
+    options = dict(modality.options)
+    if "duration" in inspect.signature(kind.__init__).parameters:  # type: ignore[misc]
+        options.setdefault("duration", found.window.duration)
+    return kind(dim=found.dim, **options)
 
 
 def _fusion(chosen: Chosen, names: Sequence[str], dim: int, head: Callable[[], Head], duration: float) -> nn.Module:

@@ -163,7 +163,7 @@ class _Run:
             loss = self.network.head.loss(output.float(), self.targets.tensor(batch.labels, accelerator.device))  # type: ignore[operator]
             if not torch.isfinite(loss):
                 raise StreamError(
-                    f"training: the loss of epoch {number + 1}, step {step + 1} is {float(loss)} on events "
+                    f"training: the loss of epoch {number + 1}, step {step + 1} is {float(loss.detach())} on events "
                     f"{', '.join(sorted(set(batch.events)))}; look at these, or try a lower rate than {told.rate:g}"
                 )
             self.wrapped.zero_grad()
@@ -222,7 +222,7 @@ class _Run:
 
     def restore(self, checkpoint: Any) -> None:
         """Raises ReadError where the checkpoint is of another configuration."""
-        theirs, ours = checkpoint.facts["configuration"], self.configuration.to_json()
+        theirs, ours = _without_places(checkpoint.facts["configuration"]), _without_places(self.configuration.to_json())
         if theirs != ours:
             raise ReadError(
                 f"{checkpoint.path}: {_difference(theirs, ours)}; expected the configuration that it began with"
@@ -404,13 +404,17 @@ def _fit_inputs(network: FusionNet, learned: Sequence[Window]) -> None:
             encoder.fit(to_timed(alone)[name])  # type: ignore[operator]
 
 
-def _difference(theirs: str, ours: str) -> str:
-    """The first key in which two configurations differ, in words."""
-    flat = [dict(_flat(json.loads(text))) for text in (theirs, ours)]
-    for key in sorted(set(flat[0]) | set(flat[1])):
-        if flat[0].get(key) != flat[1].get(key):
-            return f"its {key} is {flat[0].get(key)!r}, and {flat[1].get(key)!r} now"
-    return "its configuration is another"
+def _without_places(text: str) -> dict[str, Any]:
+    """A configuration's entries, but for where its manifest lies: that may have been moved."""
+    found = dict(_flat(json.loads(text)))
+    found.pop("data.manifest", None)
+    return found
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first entry in which two configurations differ, in words."""
+    key = next(key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key))
+    return f"its {key} is {theirs.get(key)!r}, and {ours.get(key)!r} now"
 
 
 def _flat(document: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -205,11 +205,12 @@ def _settings(options: Options) -> Settings:
 
 def _halves(options: Options, goals: Goals) -> Table:
     settings, seeds = _settings(options), range(options.seed, options.seed + options.pick(1, 3))
-    linear, deep, unrelated, permuted = [], [], [], []
+    linear, deep, by_heart, unrelated, permuted = [], [], [], [], []
     for seed in seeds:
         pictures = read(_HALVES, seed)
         linear.append(closed_form(pictures))
         deep.append(learn(pictures, settings, seed))
+        by_heart.append(learn(pictures, replace(settings, dropout=0.0), seed))
         unrelated.append(learn(pictures.shuffled(seed), settings, seed))
         rng = np.random.default_rng(seed)
         permuted.append(shuffled_scores(deep[-1].projection, *deep[-1].outputs, rng=rng, repeats=options.pick(5, 20)))
@@ -229,6 +230,7 @@ def _halves(options: Options, goals: Goals) -> Table:
     rows = [
         _row("linear CCA of the pixels", linear),
         _row("DCCA", deep),
+        _row("DCCA without dropout", by_heart),
         _row("DCCA trained on shuffled pairs", unrelated),
         ("DCCA, test pairs shuffled", "", "", _interval([float(p.mean()) for p in permuted]), "", ""),
     ]
@@ -236,7 +238,7 @@ def _halves(options: Options, goals: Goals) -> Table:
         f"Left and right halves of MNIST: total correlation of {_SIZE} dimensions", _COLUMNS, rows,
         f"{len(seeds)} seeds (of the split, the start and the batches), 95 % intervals; {_THREADS} threads; "
         "Andrew et al. 2013 report 39.7 for DCCA. Scores are signed correlations on axes fitted on the 50,000 pictures "
-        "trained on. The third row's training column is what a network makes of nothing.",
+        "trained on. Its training column on shuffled pairs is what a network makes of nothing.",
     )  # fmt: skip
 
 
@@ -249,7 +251,8 @@ def _strips(options: Options, goals: Goals) -> Table:
         deep.append(learn(pictures, settings, seed))
         print(f"correlation: seed {seed}: GCCA {linear[-1].test:.2f}, DGCCA {deep[-1].test:.2f}", flush=True)
     gained = [d.test - g.test for d, g in zip(deep, linear, strict=True)]
-    goals.add("DGCCA above linear GCCA, three strips, every seed", _interval(gained), min(gained) > 0)
+    if not options.quick:
+        goals.add("DGCCA above linear GCCA, three strips, every seed", _interval(gained), min(gained) > 0)
     rows = [_row("linear GCCA of the pixels", linear), _row("DGCCA", deep)]
     return Table(
         f"Three strips of MNIST: total correlation of {_SIZE} dimensions, mean of three pairs", _COLUMNS, rows,

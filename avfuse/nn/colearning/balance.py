@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from avfuse.errors import StreamError
+from avfuse.nn.colearning.missing import evaluating
 from avfuse.nn.timed import Tokens
 
 _ALL = "all"  # the branch of all modalities together
@@ -77,16 +78,14 @@ class GradientModulation:
     @torch.no_grad()
     def scores(self, tokens: Mapping[str, Tokens], target: Tensor) -> dict[str, float]:
         """Mean score of each modality alone, over the rows (of all processes) that have it; of others, nothing."""
-        training = self.net.training
-        self.net.eval()
         sums = torch.zeros((len(tokens), 2), dtype=torch.float64, device=target.device)
-        for k, name in enumerate(sorted(tokens)):
-            have = tokens[name].present
-            if bool(have.any()):
-                output = self.net.head(self.net.fusion(alone(tokens, name)))  # type: ignore[operator]
-                sums[k, 0] = self.score(output[have], target[have]).double().sum()
-                sums[k, 1] = have.sum()
-        self.net.train(training)
+        with evaluating(self.net):
+            for k, name in enumerate(sorted(tokens)):
+                have = tokens[name].present
+                if bool(have.any()):
+                    output = self.net.head(self.net.fusion(alone(tokens, name)))  # type: ignore[operator]
+                    sums[k, 0] = self.score(output[have], target[have]).double().sum()
+                    sums[k, 1] = have.sum()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)  # else the encoders of processes would part
         return {

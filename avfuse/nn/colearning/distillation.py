@@ -69,7 +69,7 @@ class Distillation:
         self,
         full: nn.Module,
         *,
-        specialists: Mapping[Iterable[str], nn.Module] | None = None,
+        specialists: Mapping[str, nn.Module] | Mapping[Subset, nn.Module] | None = None,
         temperature: float = 2.0,
         weight: float = 1.0,
         features: float = 0.0,

@@ -70,8 +70,8 @@ def multi_similarity_loss(
     N = log(1 + sum exp(beta (s - base))), over negatives: Wang et al., Multi-similarity loss with general pair
     weighting for deep metric learning, 2019, eq. 15; anchors in one modality, the rest in another. Pairs that tell
     nothing are left out first (their eq. 11 and 12): negatives more than `margin` below the anchor's least similar
-    positive, positives more than `margin` above its most similar negative. An anchor that loses all of its positives
-    or all of its negatives adds 0, and is counted.
+    positive, positives more than `margin` above its most similar negative. An anchor that is left with no pair adds 0,
+    and is counted.
 
     Arguments as of `triplet_loss`. base: 0.5 as in the authors' program; their paper says 1.
     Raises StreamError for shapes that do not fit.
@@ -86,11 +86,9 @@ def multi_similarity_loss(
         strongest = cosine.masked_fill(~negative, -torch.inf).amax(dim=1, keepdim=True)
         negative = negative & (cosine > weakest - margin)
         positive = positive & (cosine < strongest + margin)
-        told = positive.any(dim=1) & negative.any(dim=1)
-        each = (
-            _soft_sum(-alpha * (cosine - base), positive) / alpha + _soft_sum(beta * (cosine - base), negative) / beta
-        )
-        losses.append((each * told).mean())
+        pulled = _soft_sum(-alpha * (cosine - base), positive) / alpha
+        pushed = _soft_sum(beta * (cosine - base), negative) / beta
+        losses.append((pulled + pushed).mean())
     return _mean(losses, embeddings)
 
 

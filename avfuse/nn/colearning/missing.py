@@ -7,7 +7,8 @@ what that costs small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -169,6 +170,18 @@ def rows_with(batch: Mapping[str, Timed], subset: Iterable[str]) -> Tensor:
     return found
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """The network in eval(); afterwards each part is as it was, frozen ones included."""
+    before = [(part, part.training) for part in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
 @torch.no_grad()
 def evaluate_subsets(
     net: nn.Module,
@@ -178,7 +191,7 @@ def evaluate_subsets(
 ) -> dict[Subset, NDArray[np.float64]]:
     """How good a network is with each subset of modalities, example by example.
 
-    net: a `FusionNet`; it is set to eval() and back. batches: (batch, targets) in an order that stays. score: (output,
+    net: a `FusionNet`; it is in eval() meanwhile. batches: (batch, targets) in an order that stays. score: (output,
     targets) -> (B,), higher is better: 1 where right and 0 where wrong, or minus an error. names: of the modalities;
     None takes those of the network's encoders.
     Returns subset -> (examples,), NaN for an example that has nothing of a subset.
@@ -186,9 +199,7 @@ def evaluate_subsets(
     names = list(net.encoders if names is None else names)  # type: ignore[arg-type]
     wanted = subsets(names)
     found: dict[Subset, list[NDArray[np.float64]]] = {subset: [] for subset in wanted}
-    training = net.training
-    net.eval()
-    try:
+    with evaluating(net):
         for batch, targets in batches:
             for subset in wanted:
                 there = rows_with(batch, subset)
@@ -199,6 +210,4 @@ def evaluate_subsets(
                     chosen = targets[index.to(targets.device)]
                     scores[there.numpy()] = score(net(seen), chosen).double().cpu().numpy()
                 found[subset].append(scores)
-    finally:
-        net.train(training)
     return {subset: np.concatenate(parts) for subset, parts in found.items()}

@@ -73,8 +73,8 @@ class Transfer:
 
 
 def compare_transfer(
-    own: Mapping[str | Subset, ArrayLike],
-    fused: Mapping[str | Subset, ArrayLike],
+    own: Mapping[str, ArrayLike] | Mapping[Subset, ArrayLike],
+    fused: Mapping[str, ArrayLike] | Mapping[Subset, ArrayLike],
     *,
     groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
@@ -138,9 +138,8 @@ def compare_transfer(
     better = {row.subset for row in rows if row.interval[0] > 0}
     harmful = tuple(name for name in names if tuple(other for other in names if other != name) in better)
     low, high = best.interval
-    return Transfer(
-        float(np.nanmean(everything)), rows, best.subset, -best.behind, (-high, -low), verdict, harmful, level
-    )
+    gain, interval = 0.0 - best.behind, (0.0 - high, 0.0 - low)  # no -0
+    return Transfer(float(np.nanmean(everything)), rows, best.subset, gain, interval, verdict, harmful, level)
 
 
 def _paired_bootstrap(
