@@ -249,7 +249,7 @@ def windows(
     if count < 1:
         raise StreamError(
             f"windows: no window of {duration:g} s between {begin:.3f} and {stop:.3f} s of {alignment.reference!r}; "
-            "take a shorter duration, or timeline='union'"
+            f"take a shorter duration{'' if timeline == 'union' else ', or timeline=' + repr('union')}"
         )
     called = alignment.reference if name is None else name
     return _cut(tracks, called, _edges(begin, float(duration), float(hop), count), float(duration), label)

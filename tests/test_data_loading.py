@@ -98,6 +98,8 @@ def test_no_more_is_held_than_the_buffer() -> None:
 
     for given, _ in enumerate(WindowsOfEvents([counted], seed=0, buffer=10)):
         assert read - given <= 11
+    mixed = [w.label for w in WindowsOfEvents([functools.partial(cut, 0, 100)], seed=0, buffer=30)]
+    assert min(mixed[:10]) < 30 < max(mixed[:60])
 
 
 def test_spawned_processes_read_their_share_of_the_events_and_tell_what_is_wrong_with_it() -> None:
