@@ -31,6 +31,10 @@ _BLOCKS: Mapping[str, float] = {"sound": 10.0, "picture": 0.25}
 _OTHER_BLOCK = 10.0
 
 
+class NoWindowError(StreamError):
+    """An event of which no window can be cut."""
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """What one stream has to say about one window.
@@ -227,7 +231,8 @@ def windows(
     moment that the clock does not map (what was inserted) are in no window; windows without any sample are left out.
     Where windows touch (the duration is so many hops), each sample is in one of two neighbours, whatever rounding does.
     Text comes as bytes of UTF-8, each at the time of its line or word, with a space behind it.
-    Raises StreamError for arguments that do not fit, where no stream is aligned, or no window fits in.
+    Raises StreamError for arguments that do not fit, and NoWindowError, one of them, where no stream is aligned or no
+    window fits in: there the event is to blame, not the arguments.
     """
     hop = duration if hop is None else hop
     for what, value in (("duration", duration), ("hop", hop)):
@@ -247,7 +252,7 @@ def windows(
     # A window that ends with the recording is whole, whatever rounding says.
     count = math.floor((stop - begin - duration) / hop + 1e-9) + 1
     if count < 1:
-        raise StreamError(
+        raise NoWindowError(
             f"windows: no window of {duration:g} s between {begin:.3f} and {stop:.3f} s of {alignment.reference!r}; "
             f"take a shorter duration{'' if timeline == 'union' else ', or timeline=' + repr('union')}"
         )
@@ -338,7 +343,7 @@ def _tracks(
                 raise WeakAlignmentError(f"windows: {modality}: {'; '.join(weak)}")
     if not tracks:
         why = "; ".join(f"{name} is {reason}" for name, reason in refused.items()) or "no streams were asked for"
-        raise StreamError(f"windows: no stream is aligned: {why}")
+        raise NoWindowError(f"windows: no stream is aligned: {why}")
     return tracks
 
 

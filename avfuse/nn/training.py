@@ -22,7 +22,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
-from avfuse.batches import Window, collate, windows
+from avfuse.batches import NoWindowError, Window, collate, windows
 from avfuse.errors import ReadError, StreamError
 from avfuse.files import check_folder, replacing
 from avfuse.manifests import Event, align_event, read_manifest
@@ -366,7 +366,7 @@ def windows_of(event: Event, configuration: Configuration, cache: Path | None) -
             name=event.name,
         )
         return list(cut), refused
-    except StreamError as error:
+    except NoWindowError as error:
         return [], [*refused, f"{event.name}: {error}"]
 
 
