@@ -495,15 +495,15 @@ def test_points_of_the_grid_are_weighted_local_lines() -> None:
 
 
 def test_straight_lines_stay_and_gaps_are_bridged_as_far_as_they_may() -> None:
-    times = torch.cat([torch.arange(0, 1, 0.02), torch.arange(1.2, 2, 0.02), torch.arange(3, 4, 0.02)]).double()[None]
+    times = torch.cat([torch.arange(0, 1, 0.02), torch.arange(1.2, 2, 0.02), torch.arange(2.6, 4, 0.02)]).double()[None]
     line = torch.stack([3 * times - 1, 0 * times + 5], dim=2)
     found, known = on_grid(line, times, torch.ones(times.shape).bool(), rate=25.0, points=101, gap=0.4)
     seconds = torch.arange(101) / 25
-    assert known[0].tolist() == [t <= 2.0 or t > 2.97 for t in seconds.tolist()]
+    assert known[0].tolist() == [t <= 2.0 or t > 2.57 for t in seconds.tolist()]
     expected = torch.stack([3 * seconds - 1, 0 * seconds + 5], dim=1).double() * known[0, :, None]
     off = (found[0] - expected).abs()
     # At an end, where all samples of a point lie on one side of it, it takes their middle for itself.
-    ends = torch.tensor([k in (0, 25, 30, 50, 75, 100) for k in range(101)])
+    ends = torch.tensor([k in (0, 25, 30, 50, 65, 100) for k in range(101)])
     assert off[~ends & ~((seconds > 1.0) & (seconds < 1.2))].max() < 1e-3
     assert off.max() < 3 * 0.03
 
