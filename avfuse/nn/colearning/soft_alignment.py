@@ -4,11 +4,12 @@ Two encoders bring both streams into one space, where each moment of one attends
 trained such that some path that only moves on, in both, has little cost: soft dynamic time warping (Cuturi and Blondel
 2017) over the negative logarithm of the attention, so that no encoder can make all moments alike to get away cheaply
 (Hadji, Derpanis and Jepson, Representation learning via global temporal alignment and cycle-consistency, 2021). The two
-need not be of one kind: numbers of a sensor go with a sound's energies, at rates of their own.
+need not be of one kind, though one encoder for both learns most easily; what was not learned is refused.
 
-What is read out is the expected time under all such paths; how far the attention itself, which knows no order, agrees
-with it there and back (Dwibedi et al., Temporal cycle-consistency learning, 2019) tells how sure a moment is; and how
-much cheaper the paths are than after turning one stream about tells whether there is a match at all.
+What is read out is the expected time under all such paths. How far it comes back to where it started when it is
+followed there and back (after Dwibedi et al., Temporal cycle-consistency learning, 2019), and how widely paths spread,
+tell how sure a moment is; how much cheaper the paths are than after turning one stream about tells whether there is a
+match at all.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ _GAMMA = 0.3  # nats by which paths may cost more and still count
 _TURN = 1.2  # nats that a step in one of the two alone costs: tempo 1 is the likeliest
 _KNOTS = 0.2  # seconds
 _NEAR = 0.05  # seconds: what a confidence at a knot speaks of, see `WarpPath.confidence_at`
-_TURNS = 8  # ways in which the reference is turned about
+_TURNS = (0.3, 0.4, 0.5, 0.6, 0.7)  # shares of its length by which the reference is turned about
+_MEMORY = 0.5  # seconds over which moments are alike
 _ACCEPT = 0.95
 _SUREST = 0.985
 _SLOWEST = 1e-3  # reference seconds to a moving one: what stands still all but stands still
 _RATE = 3e-3
+_BATCH = 6
+_WIDEST = 10.0  # times _GAMMA, when training begins
+_NOISE = 0.3  # of the std of each channel, added in training
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -64,15 +69,18 @@ class MomentEncoder(nn.Module):
 
 
 class SoftAligner(nn.Module):
-    """Two encoders and what turns their attention into a map. channels: of reference and of moving.
+    """Encoders and what turns their attention into a map. channels: of reference, of moving. shared: one for both.
 
     match: evidence -> probability; std_scale: by how much scatter on held-out pairs exceeds what is read off the paths.
     """
 
-    def __init__(self, channels: tuple[int, int]) -> None:
+    def __init__(self, channels: tuple[int, int], *, shared: bool = False) -> None:
         super().__init__()
+        if shared and channels[0] != channels[1]:
+            raise StreamError(f"SoftAligner: {channels[0]} and {channels[1]} channels; one encoder needs the same")
         self.channels = channels
-        self.reference, self.moving = MomentEncoder(channels[0]), MomentEncoder(channels[1])
+        self.reference = MomentEncoder(channels[0])
+        self.moving = self.reference if shared else MomentEncoder(channels[1])
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         self.match: MatchProbability | None = None
         self.std_scale = 1.0
@@ -83,10 +91,10 @@ class SoftAligner(nn.Module):
         found: Tensor = scale * self.moving(moving) @ self.reference(reference).transpose(1, 2)
         return found
 
-    def forward(self, reference: Tensor, moving: Tensor) -> Tensor:
+    def forward(self, reference: Tensor, moving: Tensor, gamma: float = _GAMMA) -> Tensor:
         """(B,) nats a step of the cheapest paths: what training makes small."""
         costs = costs_of(self.similarity(reference, moving))
-        return path_cost(costs) / (costs.shape[1] + costs.shape[2])
+        return path_cost(costs, gamma) / (costs.shape[1] + costs.shape[2])
 
 
 def costs_of(similarity: Tensor) -> Tensor:
@@ -133,6 +141,7 @@ def passing(costs: Tensor) -> Tensor:
 def learn_soft_alignment(
     pairs: Sequence[Pair],
     *,
+    shared: bool = False,
     held_out: float = 0.25,
     steps: int = 200,
     rng: np.random.Generator | int = 0,
@@ -140,7 +149,8 @@ def learn_soft_alignment(
 ) -> SoftAligner:
     """An aligner from pairs `(reference, moving)` of which each is two streams of the same course, at whatever tempo.
 
-    Streams hold numbers `(n, channels)`, at any rates or times; both begin and end together. held_out: share of the
+    Streams hold numbers `(n, channels)`, at any rates or times; both begin and end together. shared: both are of one
+    kind, and one encoder does for both: what is alike then is alike from the start. held_out: share of the
     pairs that are not trained on; they set when the aligner refuses, and how sure it is of a moment.
     Raises StreamError for fewer than four pairs, and for streams that do not fit. On equal input and rng the result is
     the same; where there is nothing to learn, the aligner refuses everything.
@@ -161,13 +171,14 @@ def learn_soft_alignment(
     testing, training = [ready[k] for k in order[:kept]], [ready[k] for k in order[kept:]]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        model = SoftAligner(channels.pop())
+        model = SoftAligner(channels.pop(), shared=shared)
     optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=1e-2)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-5
-        reference, moving = training[int(rng.integers(len(training)))]
-        loss = model(torch.as_tensor(reference)[None], torch.as_tensor(moving)[None]).sum()
+        reference, moving = _batch(training, rng)
+        # At first all paths near the diagonal count, until some moments are known by which to tell them apart.
+        loss = model(reference, moving, _GAMMA * _WIDEST ** (1.0 - min(1.0, 2.0 * step / steps))).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -176,6 +187,25 @@ def learn_soft_alignment(
     model.eval()
     _calibrate(model, testing, rng)
     return model
+
+
+def _batch(training: Sequence[tuple[F32, F32]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Some pairs, `(B, T, channels)` each, at one length: at somewhat another tempo, and noisier, than they were."""
+    chosen = [training[k] for k in rng.choice(len(training), _BATCH, replace=len(training) < _BATCH)]
+    made = []
+    for part in (0, 1):
+        count = round(float(np.mean([len(pair[part]) for pair in chosen])))
+        rows = []
+        for pair in chosen:
+            values = pair[part]
+            at = np.linspace(0.0, len(values) - 1.0, count)
+            low = np.minimum(at.astype(np.int64), len(values) - 2)
+            share = (at - low).astype(np.float32)[:, None]
+            rows.append(values[low] * (1 - share) + values[low + 1] * share)
+        noisy = np.stack(rows)
+        noisy += _NOISE * rng.standard_normal(noisy.shape, np.float32)
+        made.append(torch.as_tensor(noisy))
+    return made[0], made[1]
 
 
 def estimate_soft_warp(model: SoftAligner, reference: Stream, moving: Stream) -> WarpEstimate:
@@ -257,7 +287,7 @@ def _integral(at: F64, times: F64, values: F64, total: F64) -> F64:
 class _ReadOut:
     """knots, values, std: `(k,)` seconds from the first moment of moving, of reference; 1 sigma.
 
-    evidence: in standard deviations of turned-about costs. flat: entropy of the attention over that of an even one.
+    evidence: nats, see `_evidence`. flat: entropy of the attention over that of an even one.
     cycle: seconds by which attention there and back misses, root mean square.
     """
 
@@ -279,12 +309,11 @@ def _read_out(model: SoftAligner, reference: F32, moving: F32) -> _ReadOut:
     steps_b, steps_a = (np.arange(count, dtype=np.float64) * STEP for count in (n, m))
     expected = there @ steps_a
     spread = np.sqrt(np.maximum(there @ steps_a**2 - expected**2, 0.0) + (STEP / 4) ** 2)
-    # Attention, which knows no order: from each moment there, and from where it leads back.
-    to, back = (similarity[0].softmax(dim=d).numpy().astype(np.float64) for d in (1, 0))
-    heard = to @ steps_a
-    returned = to @ (back.T @ steps_b)
-    cycle = returned - steps_b
-    off = np.sqrt((cycle**2 + (heard - expected) ** 2) / 2)
+    back = dwell / dwell.sum(axis=0, keepdims=True)
+    off = np.abs(there @ (back.T @ steps_b) - steps_b)
+    # Attention itself knows no order.
+    to, fro = (similarity[0].softmax(dim=d).numpy().astype(np.float64) for d in (1, 0))
+    cycle = to @ (fro.T @ steps_b) - steps_b
     entropy = float(-(to * np.log(to + 1e-12)).sum(axis=1).mean() / math.log(m))
     knots = np.linspace(0.0, float(steps_b[-1]), max(2, round(float(steps_b[-1]) / _KNOTS) + 1))
     values = _smooth(steps_b, expected, knots)
@@ -314,20 +343,17 @@ def _costs(model: SoftAligner, reference: F32, moving: F32) -> Tensor:
 
 @torch.no_grad()
 def _evidence(costs: Tensor) -> float:
-    """By how many of their standard deviations paths are cheaper than when the reference is turned about.
+    """By how many nats paths are cheaper than the cheapest when the reference is turned about.
 
     What is turned about has the same moments, and only their order differs; it is taken at several places, and
     backwards.
     """
     m = costs.shape[2]
-    shares = (np.arange(_TURNS) + 1.0) / (_TURNS + 1.0)
-    turned = [torch.roll(costs, round(share * m), dims=2) for share in shares]
-    turned += [t.flip(2) for t in (costs, *turned[::3])]
+    turned = [torch.roll(costs, round(share * m), dims=2) for share in _TURNS]
+    turned += [t.flip(2) for t in (costs, *turned[::2])]
     found = path_cost(torch.cat([costs, *turned]).double()).numpy()
-    found = found / (costs.shape[1] + m)
-    others = found[1:]
-    # Not less than 0.02 nats a step: where all attention is even, costs hardly differ, and mean nothing.
-    return float((others.min() - found[0]) / max(float(others.std()), 0.02))
+    # Neighbouring moments say the same once more.
+    return float(found[1:].min() - found[0]) * STEP / _MEMORY
 
 
 def _within(std: F64) -> F64:

@@ -30,7 +30,7 @@ _RATE, _DECAY = 2e-3, 1e-2
 _RISE = 20  # steps of training until the full rate
 _CLIPS = (4.0, 20.0)  # seconds, of held-out clips
 _TRIES = 96  # held-out clips
-_LEAST_FLOOR = 0.005  # seconds
+_USUAL, _USUAL_WEIGHT = 0.025, 2.0  # seconds by which mouths and blows are off, and recordings that it counts for
 
 Single = NDArray[np.float32]
 
@@ -207,7 +207,9 @@ def _calibrate(
     tell: Callable[[float, str], None],
 ) -> None:
     """How much evidence is enough, and how far right answers scatter, from clips of held-out recordings."""
-    found: list[tuple[Found, float | None]] = []  # with seconds by which the first is late, None where unrelated
+    # With seconds by which the first is late, None where unrelated, and the number of the recording.
+    found: list[tuple[Found, float | None]] = []
+    of: list[int] = []
     for k in range(_TRIES):
         tell(0.8 + 0.2 * k / _TRIES, f"held-out clip {k + 1} of {_TRIES}")
         r = testing[k % len(testing)]
@@ -230,14 +232,17 @@ def _calibrate(
             )  # fmt: skip
             if one is not None:
                 found.append((one, by))
+                of.append(k % len(testing))
     true = [(f, f.lag - by) for f, by in found if by is not None]
     right = [(f, error) for f, error in true if abs(error) <= _RIGHT]
     wrong = [f for f, error in true if abs(error) > _RIGHT]
     unrelated = [f for f, by in found if by is None]
     errors = np.array([error for _, error in right])
-    if len(right) >= 3:
-        # The floor is what scatters beside what parts of a clip show of their scatter.
-        model.std_floor = max(_LEAST_FLOOR, 1.4826 * float(np.median(np.abs(errors))))
+    # What a recording is off by as a whole no clip of it shows; with few of them, what is usual for mouths counts.
+    owners = np.array([o for o, (f, by) in zip(of, found, strict=True) if by is not None and abs(f.lag - by) <= _RIGHT])
+    off = np.array([float(np.median(errors[owners == o])) for o in np.unique(owners)])
+    if len(off):
+        model.std_floor = math.sqrt((float(np.sum(off**2)) + _USUAL_WEIGHT * _USUAL**2) / len(off))
         beyond = float(np.mean(errors**2)) - model.std_floor**2
         stated = float(np.mean([f.std**2 for f, _ in right]))
         model.std_scale = max(1.0, math.sqrt(max(beyond, 0.0) / max(stated, 1e-12)))
