@@ -308,7 +308,8 @@ def _read_out(model: SoftAligner, reference: F32, moving: F32) -> _ReadOut:
     there = dwell / dwell.sum(axis=1, keepdims=True)  # (moving, reference)
     steps_b, steps_a = (np.arange(count, dtype=np.float64) * STEP for count in (n, m))
     expected = there @ steps_a
-    spread = np.sqrt(np.maximum(there @ steps_a**2 - expected**2, 0.0) + (STEP / 4) ** 2)
+    # Neighbouring moments err together, and paths take them for so many witnesses.
+    spread = math.sqrt(_MEMORY / STEP) * np.sqrt(np.maximum(there @ steps_a**2 - expected**2, 0.0) + (STEP / 4) ** 2)
     back = dwell / dwell.sum(axis=0, keepdims=True)
     off = np.abs(there @ (back.T @ steps_b) - steps_b)
     # Attention itself knows no order.
