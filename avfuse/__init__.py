@@ -55,6 +55,7 @@ _HOMES = {
     "Similarity": "avfuse.transform",
     "TransformEstimate": "avfuse.transform_estimate",
 }
+_ROOMS = ("temporal", "spatial", "io", "evaluation", "metrics", "nn")
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("temporal", "spatial", "io", "evaluation", "metrics"):
+    if name in _ROOMS:
         return import_module(f"avfuse.{name}")
     raise AttributeError(f"module 'avfuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, "temporal", "spatial", "io", "evaluation", "metrics"})
+    return sorted({*globals(), *_HOMES, *_ROOMS})

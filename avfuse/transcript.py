@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfuse.errors import StreamError, WeakAlignmentError
+from avfuse.stream import Stream
 
 FORMAT = "avfuse.transcript/1"
 TranscriptStatus = Literal["aligned", "no_match", "degenerate"]
@@ -95,6 +96,14 @@ class Transcript:
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.all_words)
+
+    def stream(self, name: str = "text") -> Stream:
+        """The words as a stream of text, each at its start: what a recording needs for `avfuse.windows` to find them.
+
+        Raises WeakAlignmentError, with the reason, where the text could not be placed.
+        """
+        values = np.array([word.text for word in self.words], dtype=np.str_)
+        return Stream(name, "text", values, times=np.array([word.start for word in self.words], np.float64))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .TextGrid (Praat), .srt, .vtt or .json, by the name; see `avfuse.io.transcripts`."""

@@ -45,6 +45,7 @@ nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Types in signatures of what is documented elsewhere.
     ("py:.*", r"ArrayLike|TypeAliasForwardRef|NDArray|Table|(numpy|np|collections|pathlib|os|typing|fractions)\..*"),
+    ("py:.*", r"(torch|nn|Tensor|Module|Optimizer|ExportedProgram|dtype)\b.*"),
     ("py:class", r"avfuse\.spatial\.sound\.(steering\.Steering|sources\.Listening)"),
 ]
 autodoc_default_options = {"members": True, "special-members": "__call__, __matmul__"}

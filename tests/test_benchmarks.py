@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import avfuse
+from avfuse.batches import Samples, Window
 from avfuse.evaluation import read_cases
 from avfuse.reporting.tables import Table
 from avfuse.simulation.cases import check_recipe
@@ -136,3 +137,62 @@ def test_strangers_never_overlap() -> None:
 def test_page_of_a_quick_run_is_not_the_documentation(tmp_path: Path) -> None:
     assert Options(quick=True, out=tmp_path).page.parent == tmp_path
     assert Options(out=tmp_path).page.parts[-2:] == ("docs", "accuracy.md")
+
+
+def windows_of_lengths(lengths: list[int], events: list[str]) -> list[Window]:
+    rng = np.random.default_rng(4)
+    return [
+        Window(
+            event, 1.0, 1.0,
+            {"sensor": Samples(rng.normal(size=(n, 2)), 1.0 + np.arange(n) / 25.0, np.ones(n, bool), rate=25.0)}, k,
+        )
+        for k, (n, event) in enumerate(zip(lengths, events, strict=True))
+    ]  # fmt: skip
+
+
+def test_windows_on_disk_are_the_windows_that_were_written(tmp_path: Path) -> None:
+    from benchmarks.fusion.learning import Data
+
+    made = Data.of(windows_of_lengths([5, 9, 7], ["a", "a", "b"]))
+    made.save(tmp_path / "data")
+    read = Data.load(tmp_path / "data")
+    assert read.labels.tolist() == [0, 1, 2]
+    assert read.events.tolist() == [0, 0, 1]
+    chosen = np.array([0, 2])
+    for data in (made, read):
+        timed = data.rows(chosen)["sensor"]
+        assert timed.values.shape == (2, 7, 2)  # not padded to the 9 of the window that was not chosen
+        assert timed.valid.sum(dim=1).tolist() == [5, 7]
+        assert timed.rate == (25.0, 25.0)
+        np.testing.assert_array_equal(timed.values.numpy(), made.modalities["sensor"].values[chosen, :7])
+
+
+def test_networks_that_are_told_indices_do_not_see_when_samples_were_taken() -> None:
+    from dataclasses import replace
+
+    from benchmarks.fusion.learning import Data
+    from benchmarks.fusion.rates import TRAINED, by_index
+
+    data = Data.of(windows_of_lengths([6, 6], ["a", "b"]))
+    data = replace(data, modalities={"rotation": data.modalities["sensor"]})
+    later = replace(data.modalities["rotation"], times=1.7 * data.modalities["rotation"].times, rate=(42.5, 42.5))
+    told = [by_index(d).modalities["rotation"] for d in (data, replace(data, modalities={"rotation": later}))]
+    np.testing.assert_array_equal(told[0].times, told[1].times)
+    np.testing.assert_allclose(told[0].times[0], np.arange(6) / TRAINED.rotation)
+    assert told[0].rate == told[1].rate
+
+
+def test_interval_of_a_share_holds_the_truth_and_widens_with_fewer_events() -> None:
+    from benchmarks.fusion.learning import interval
+
+    rng = np.random.default_rng(0)
+
+    def found(events: int) -> tuple[float, float]:
+        level = rng.uniform(0.2, 1.0, events)  # windows of one event are alike
+        groups = np.repeat(np.arange(events), 40)
+        right = rng.random((3, len(groups))) < level[groups]
+        return interval(lambda drawn: float(drawn(right).mean()), right.shape, groups, rng, draws=200)
+
+    wide, narrow = [found(5) for _ in range(20)], [found(40) for _ in range(20)]
+    assert np.mean([high - low for low, high in wide]) > 2 * np.mean([high - low for low, high in narrow])
+    assert np.mean([low <= 0.6 <= high for low, high in narrow]) >= 0.8

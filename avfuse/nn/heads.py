@@ -14,14 +14,17 @@ reads. Probabilities are calibrated by `avfuse.nn.calibration`, on data that wer
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from avfuse.errors import StreamError
+from avfuse.nn.colearning.contrast import InfoNCE
 from avfuse.nn.timed import Tokens
 
+Pool = Literal["attention", "mean", "none"]
 _NARROWEST = -10.0  # of a log variance: a network that is surer than this has found a leak
 _WIDEST = 10.0
 
@@ -45,17 +48,23 @@ class AttentionPool(nn.Module):
 
 
 class Head(nn.Module):
-    """Pools tokens and maps them to `outputs` numbers. What these mean, subclasses say."""
+    """Pools tokens and maps them to `outputs` numbers. What these mean, subclasses say.
 
-    def __init__(self, dim: int, outputs: int, *, pool: bool = True) -> None:
+    pool: "attention"; "mean", which is the same for fusions that give one token; or "none", for `StepHead`.
+    """
+
+    def __init__(self, dim: int, outputs: int, *, pool: Pool = "attention") -> None:
         super().__init__()
         if outputs < 1:
             raise StreamError(f"{type(self).__name__}: {outputs} outputs; expected one or more")
-        self.pool = AttentionPool(dim) if pool else None
+        self.pool = pool
+        self.attend = AttentionPool(dim) if pool == "attention" else None
         self.out = nn.Linear(dim, outputs)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        return self.out(tokens.values if self.pool is None else self.pool(tokens))  # type: ignore[no-any-return]
+        if self.pool == "none":
+            return self.out(tokens.values)  # type: ignore[no-any-return]
+        return self.out(tokens.mean() if self.attend is None else self.attend(tokens))  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
@@ -67,7 +76,7 @@ class Head(nn.Module):
 class ClassificationHead(Head):
     """Logits of `classes`; targets (B,) of class numbers. Loss: cross-entropy, with optional label smoothing."""
 
-    def __init__(self, dim: int, classes: int, *, smoothing: float = 0.0, pool: bool = True) -> None:
+    def __init__(self, dim: int, classes: int, *, smoothing: float = 0.0, pool: Pool = "attention") -> None:
         super().__init__(dim, classes, pool=pool)
         if classes < 2:
             raise StreamError(f"ClassificationHead: {classes} class; expected two or more")
@@ -90,7 +99,7 @@ class ClassificationHead(Head):
 class MultiLabelHead(Head):
     """Logits of `labels` that may hold together; targets (B, labels) of 0 or 1. Loss: binary cross-entropy."""
 
-    def __init__(self, dim: int, labels: int, *, pool: bool = True) -> None:
+    def __init__(self, dim: int, labels: int, *, pool: Pool = "attention") -> None:
         super().__init__(dim, labels, pool=pool)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -109,7 +118,7 @@ class RegressionHead(Head):
     uncertainty estimation with probabilistic neural networks, 2022 (their eq. 4; beta 0.5).
     """
 
-    def __init__(self, dim: int, numbers: int, *, beta: float = 0.5, pool: bool = True) -> None:
+    def __init__(self, dim: int, numbers: int, *, beta: float = 0.5, pool: Pool = "attention") -> None:
         super().__init__(dim, 2 * numbers, pool=pool)
         self.beta = beta
 
@@ -133,22 +142,18 @@ def gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
 class RetrievalHead(Head):
     """A vector of length 1 in a space of `size` dimensions; targets (B, size), the vectors of what belongs to each row.
 
-    Loss: symmetric InfoNCE within the batch (Radford et al., Learning transferable visual models from natural language
-    supervision, 2021), temperature learned. For more than two views, absent ones, and several processes see
-    `avfuse.nn.colearning`.
+    Loss: `InfoNCE` of the two, both ways.
     """
 
-    def __init__(self, dim: int, size: int, *, pool: bool = True) -> None:
+    def __init__(self, dim: int, size: int, *, pool: Pool = "attention") -> None:
         super().__init__(dim, size, pool=pool)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.contrast = InfoNCE()
 
     def forward(self, tokens: Tokens) -> Tensor:
         return functional.normalize(super().forward(tokens), dim=-1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        scores = output @ target.T * self.log_scale.exp().clamp(max=100.0)
-        own = torch.arange(len(output), device=output.device)
-        return 0.5 * (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own))
+        return self.contrast({"found": output, "target": target})  # type: ignore[no-any-return]
 
     def decide(self, output: Tensor) -> Tensor:
         return output
@@ -157,14 +162,14 @@ class RetrievalHead(Head):
 class StepHead(nn.Module):
     """Another head at every token: (B, N, outputs); targets (B, N, ...), and `valid` says which tokens count.
 
-    head: made with `pool=False`. Tokens must have times: of fusions, the pooled kinds with a `step`, joint,
+    head: made with `pool="none"`. Tokens must have times: of fusions, the pooled kinds with a `step`, joint,
     cross_attention.
     """
 
     def __init__(self, head: Head) -> None:
         super().__init__()
-        if head.pool is not None:
-            raise StreamError(f"StepHead: {type(head).__name__} pools over time; expected one made with pool=False")
+        if head.pool != "none":
+            raise StreamError(f'StepHead: {type(head).__name__} pools over time; expected one made with pool="none"')
         self.head = head
 
     def forward(self, tokens: Tokens) -> Tensor:

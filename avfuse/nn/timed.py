@@ -37,9 +37,13 @@ class Timed:
         """(B, T) bool: valid, of a modality that is present."""
         return self.valid & self.present[:, None]
 
-    def to(self, device: torch.device | str) -> Timed:
-        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Timed:
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
         return replace(self, **moved)
+
+    def pin_memory(self) -> Timed:
+        """In memory from which a GPU copies while it computes; a DataLoader calls this where it is asked to pin."""
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
 
 
 _TENSORS = ("values", "times", "valid", "present", "confidence", "std")

@@ -47,15 +47,18 @@ def on_grid(
 ) -> tuple[Tensor, Tensor]:
     """Values at the times k / rate, (B, points, C), and whether they are known, (B, points).
 
-    values: (B, T, C). times: (B, T) seconds. mask: (B, T), samples that count. Each point takes the samples within one
-    step of it, weighted by a triangle, as a local line (Fan, Design-adaptive nonparametric regression, 1992): what is
-    sampled more densely than the grid is smoothed, jitter does no harm, and straight lines stay as they are. Points
-    without samples are interpolated between known ones where those are at most `gap` seconds apart; others are 0 and
-    not known. The work grows with the number of samples and points, not with their product.
+    values: (B, T, C); what is found is float32, or float64 as they are. times: (B, T) seconds. mask: (B, T), samples
+    that count. Each point takes the samples within one step of it, weighted by a triangle, as a local line (Fan,
+    Design-adaptive nonparametric regression, 1992): what is sampled more densely than the grid is smoothed, jitter does
+    no harm, and straight lines stay as they are. Points without samples are interpolated between known ones where those
+    are at most `gap` seconds apart; others are 0 and not known. The work grows with the number of samples and points,
+    not with their product.
     """
     batch, _, channels = values.shape
     place = (times * rate).masked_fill(~mask, 0.0)
     below = place.floor()
+    # Never in less: half precision could not count the points.
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
     share = (place - below).to(values.dtype)
     values = values.masked_fill(~mask[:, :, None], 0.0)
     weight, moment, spread = (values.new_zeros((batch, points)) for _ in range(3))

@@ -135,7 +135,7 @@ class VideoTransformer(nn.Module):
     """
 
     def __init__(
-        self, colours: int = 3, dim: int = 64, *, layers: int = 2, heads: int = 4, dropout: float = 0.1, patch: int = 8
+        self, colours: int = 3, dim: int = 64, *, layers: int = 2, heads: int = 4, dropout: float = 0.1, patch: int = 16
     ) -> None:
         super().__init__()
         check_heads(dim, heads)

@@ -95,11 +95,12 @@ class SensorConvolution(nn.Module):
 
     def forward(self, stream: Timed) -> Tokens:
         """stream: values (B, T, channels), times from 0 on (`since_origin`). Tokens: (B, points / 2**layers, dim)."""
-        values = self.standardise(_channels(stream, self.channels).to(self.first.weight.dtype))
+        samples = _channels(stream, self.channels)
         points = grid_points(stream, self.rate, self.duration)
-        values, valid = on_grid(values, stream.times, stream.mask, rate=self.rate, points=points, gap=self.gap)
+        values, valid = on_grid(samples, stream.times, stream.mask, rate=self.rate, points=points, gap=self.gap)
         times = torch.arange(points, device=values.device, dtype=torch.float64).expand(valid.shape) / self.rate
-        values = torch.cat([values, valid[:, :, None].to(values.dtype)], dim=2)
+        values = torch.cat([self.standardise(values), valid[:, :, None].to(values.dtype)], dim=2)
+        values = values.to(self.first.weight.dtype)
         values = self._over_time(self.first, values, valid)
         for norm, wide, strided in zip(self.norms, self.wide, self.strided, strict=True):
             found = functional.gelu(self._over_time(wide, norm(values), valid))

@@ -6,7 +6,9 @@ network that learned from 16 kHz is not at a loss with 8 kHz.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ F64 = NDArray[np.float64]
 
 _HELD = 0.45  # of the rate: above it, filters against aliasing have taken something away
 _LEVEL_UP_TO = 3600.0  # Hz: bands that every recording from 8 kHz on holds tell how loud it is
+_LEAST_CUT = 1500.0  # Hz, of the random limits in training: what sound of 3.4 kHz holds
 _FLOOR = 1e-5  # of the mean power of the level's bands: -50 dB
 _SILENCE = 1e-14  # power per hertz that is nothing: of a full-scale sound, -140 dB
 _CENTRE, _SCALE = 6.0, 4.0  # brings nats above the floor to about -1 ... 2
@@ -56,15 +59,24 @@ def _filters(rate: float, size: int, bands: int, lowest: float, highest: float) 
     return mel_filters(rate, size, edges), edges[2:] <= _HELD * rate * (1 + 1e-6)
 
 
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """No automatic mixed precision: half precision cannot hold the power of a faint sound."""
+    if torch.compiler.is_compiling() or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 class LogMel(nn.Module):
     """Sound -> how strong each mel band is, frame by frame, against the recording's own level.
 
     window, hop: seconds. bands: mel bands between `lowest` and `highest` hertz. limit: probability, in training, that
-    a row loses its bands above a random frequency.
+    a row loses its bands above a random frequency. Bands that no recording held in training are not looked at later:
+    a network that learned from 8 kHz would not know what to make of them.
     """
 
     level: Tensor
     tops: Tensor
+    learned: Tensor
 
     def __init__(
         self,
@@ -92,6 +104,7 @@ class LogMel(nn.Module):
         )
         edges = mel_edges(bands, lowest, highest)
         self.register_buffer("level", torch.as_tensor(edges[2:] <= max(_LEVEL_UP_TO, edges[2])), persistent=False)
+        self.register_buffer("learned", torch.zeros(bands, dtype=torch.bool))
         self.register_buffer("tops", torch.as_tensor(edges[2:], dtype=torch.float32), persistent=False)
 
     def forward(self, stream: Timed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -102,12 +115,16 @@ class LogMel(nn.Module):
         if stream.values.ndim != 3:
             raise StreamError(f"sound of shape {tuple(stream.values.shape)}; expected (batch, samples, channels)")
         groups = self._groups(stream)
-        if len(groups) == 1:
-            power, held, times, valid = self._power(stream, next(iter(groups)))
+        with _full_precision(stream.values.device):
+            if len(groups) == 1:
+                power, held, times, valid = self._power(stream, next(iter(groups)))
+            else:
+                power, held, times, valid = self._by_rate(stream, groups)
+        if self.training:
+            self.learned |= held[stream.present].any(dim=0)
+            held = held & self._limited(held)
         else:
-            power, held, times, valid = self._by_rate(stream, groups)
-        if self.training and self.limit > 0:
-            held = held & self._limited(len(held), held.device)
+            held = held & (self.learned | ~self.learned.any())
         heard = valid[:, :, None] & (held & self.level)[:, None, :]
         level = power.masked_fill(~heard, 0.0).sum(dim=(1, 2)) / heard.sum(dim=(1, 2)).clamp(min=1)
         relative = power / level.clamp(min=_SILENCE)[:, None, None]
@@ -166,7 +183,8 @@ class LogMel(nn.Module):
     def _power(self, stream: Timed, rate: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Power per hertz in each band, of rows of one rate; frames about samples 0, hop, 2 hops, ..."""
         width, hop = max(2, round(self.window * rate)), max(1, round(self.hop * rate))
-        size = 1 << (width - 1).bit_length()
+        # Twice the window: frequencies dense enough for narrow bands, so that all rates measure alike.
+        size = 1 << (2 * width - 1).bit_length()
         mask = stream.mask
         dtype = torch.float64 if stream.values.dtype == torch.float64 else torch.float32
         sound = stream.values.to(dtype).masked_fill(~mask[:, :, None], 0.0).mean(dim=2)
@@ -190,7 +208,7 @@ class LogMel(nn.Module):
         valid = mask[:, centre] & inside & self._whole(stream.times, mask, centre, width, rate)
         there = torch.as_tensor(held, device=sound.device).expand(len(sound), -1)
         times = stream.times[:, centre].masked_fill(~valid, 0.0)
-        return power.to(self.tops.dtype), there, times, valid
+        return power, there, times, valid
 
     def _whole(self, times: Tensor, mask: Tensor, centre: Tensor, width: int, rate: float) -> Tensor:
         """(B, frames): the frame's samples follow one another in time; it is no splice across a gap."""
@@ -202,12 +220,11 @@ class LogMel(nn.Module):
         so_far = functional.pad(jumps.long().cumsum(dim=1), (1, 0))
         return so_far[:, last] == so_far[:, first]
 
-    def _limited(self, rows: int, device: torch.device) -> Tensor:
-        """(rows, bands): bands that are left when some rows are cut off at a random frequency, evenly in octaves."""
-        at = torch.rand(rows, device=device)
-        low = min(_LEVEL_UP_TO, self.highest)
-        cut = low * (self.highest / low) ** at
-        cut = torch.where(torch.rand(rows, device=device) < self.limit, cut, torch.inf)
+    def _limited(self, held: Tensor) -> Tensor:
+        """(B, bands): bands that are left when some rows are cut off at a random frequency, evenly in octaves."""
+        top = torch.where(held, self.tops, 0.0).amax(dim=1).clamp(min=_LEAST_CUT)
+        cut = _LEAST_CUT * (top / _LEAST_CUT) ** torch.rand(len(held), device=held.device)
+        cut = torch.where(torch.rand(len(held), device=held.device) < self.limit, cut, torch.inf)
         return self.tops <= cut[:, None]
 
 

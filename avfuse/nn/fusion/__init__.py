@@ -19,7 +19,7 @@ from avfuse.nn.fusion.attending import CrossAttention, Joint
 from avfuse.nn.fusion.hybrid import Hybrid
 from avfuse.nn.fusion.late import Late
 from avfuse.nn.fusion.latents import Bottleneck, Perceiver
-from avfuse.nn.fusion.pooled import Concatenation, Gate, WeightedSum
+from avfuse.nn.fusion.pooled import Concatenation, Gate, Pooled, WeightedSum
 from avfuse.nn.fusion.products import LowRank, TensorProduct
 
 FUSIONS: dict[str, type[nn.Module]] = {
@@ -36,7 +36,13 @@ FUSIONS: dict[str, type[nn.Module]] = {
     "hybrid": Hybrid,
 }
 
+
+def one_token(fusion: nn.Module) -> bool:
+    """Whether what comes out is one token for a whole window: there is nothing to attend to in it."""
+    return one_token(fusion.over) if isinstance(fusion, Hybrid) else isinstance(fusion, Pooled) and fusion.grid is None
+
+
 __all__ = [
     "FUSIONS", "Bottleneck", "Concatenation", "CrossAttention", "Gate", "Hybrid", "Joint", "Late", "LowRank",
-    "Perceiver", "TensorProduct", "WeightedSum",
+    "Perceiver", "TensorProduct", "WeightedSum", "one_token",
 ]  # fmt: skip

@@ -101,7 +101,8 @@ class WeightedSum(Pooled):
 class Gate(Pooled):
     """Gated multimodal unit of M modalities: each feature chooses, seeing all of them, whom it listens to.
 
-    sum_m z_m * tanh(A_m x_m + b_m), with z the softmax over those present of C_m [x_1 ... x_M] + c_m + log confidence.
+    sum_m z_m * tanh(A_m x_m + b_m), with z the softmax over those present of C_m [p_1 x_1 ... p_M x_M] + c_m + log p_m,
+    p the confidence of the clocks.
     Arevalo et al., Gated multimodal units for information fusion, 2017, whose sigmoid of two is this softmax.
     Parameters: M (D + 1) D + M (M D + 1) D.
     """
@@ -114,7 +115,9 @@ class Gate(Pooled):
 
     def fuse(self, moments: Moments) -> Tensor:
         count = len(self.names)
-        scores = self.gates(moments.values.flatten(2)).unflatten(2, (count, self.dim))
+        # What is surely from another time must not decide whom to listen to, either.
+        seen = moments.values * moments.confidence[..., None].to(moments.values.dtype)
+        scores = self.gates(seen.flatten(2)).unflatten(2, (count, self.dim))
         weights = masked_softmax(scores, moments)
         mapped = torch.stack([torch.tanh(m(moments.values[:, :, k])) for k, m in enumerate(self.maps)], dim=2)
         return (weights * mapped).sum(dim=2)
