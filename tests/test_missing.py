@@ -507,13 +507,13 @@ def test_negative_transfer_is_said_where_it_is(seed: int) -> None:
 
 
 def test_chance_is_accused_no_oftener_than_the_level_says() -> None:
-    """Five modalities, all of them and the fused equally good: whichever looks best is not accused of being better."""
+    """Ten modalities, all of them and the fused equally good: whichever looks best is not accused of being better."""
     accused = 0
     for seed in range(200):
         rng = np.random.default_rng([1, seed])
-        *singles, fused = answers(rng, 100, *([0.5] * 6))
-        own = dict(zip("abcde", singles, strict=True))
-        accused += compare_transfer(own, {tuple("abcde"): fused}, repeats=300, seed=seed).verdict == "negative"
+        *singles, fused = answers(rng, 100, *([0.5] * 11))
+        own = dict(zip("abcdefghij", singles, strict=True))
+        accused += compare_transfer(own, {tuple("abcdefghij"): fused}, repeats=300, seed=seed).verdict == "negative"
     assert accused <= 13  # of 200 at 2.5 %: 5 expected, 13 or more with probability 0.002
 
 
