@@ -185,7 +185,7 @@ Losses = tuple[float, float]  # in training and on held-out data
 
 
 def blending_weights(
-    before: Mapping[str, Losses], after: Mapping[str, Losses], *, least: float = 1e-3
+    before: Mapping[str, Losses], after: Mapping[str, Losses], *, least: float = 1e-2
 ) -> dict[str, float]:
     """Weights of branches from their losses before and after some epochs of training: G / O^2, with sum 1.
 
