@@ -31,6 +31,7 @@ class ModuleEncoder(nn.Module):
             module.eval()
 
     def train(self, mode: bool = True) -> ModuleEncoder:
+        """As of any module, but that a frozen one stays as in use."""
         super().train(mode)
         if self.freeze:
             self.module.eval()  # nor may its dropout or running statistics move
