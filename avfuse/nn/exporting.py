@@ -6,9 +6,11 @@ modalities are told by `present`, so that one file serves every subset. Rates of
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -92,8 +94,7 @@ def export_onnx(network: FusionNet, example: Mapping[str, Timed], path: str | os
     flat = Flat(network.eval(), example)
     with torch.no_grad(), replacing(path) as temporary:
         program = torch.export.export(flat, flat.inputs(example))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter, about itself
+        with _quiet_exporter():
             try:
                 made = torch.onnx.export(
                     program,
@@ -111,6 +112,20 @@ def export_onnx(network: FusionNet, example: Mapping[str, Timed], path: str | os
                 ) from error
         _compare(flat, example, temporary)
     return Path(path)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what the exporter says of itself: that torchvision is not there, and what it will call otherwise."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _compare(flat: Flat, example: Mapping[str, Timed], file: Path) -> None:
