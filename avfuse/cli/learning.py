@@ -48,6 +48,8 @@ def train(
     folder = configuration.parent / "model" if output is None else output
     with progress_bar() as progress:
         trained = run(load_configuration(configuration), folder, resume=resume, tell=progress)
+    if not trained.is_main:
+        return DONE
     for line in trained.left_out:
         say(line)
     with printing():

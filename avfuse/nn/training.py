@@ -50,7 +50,8 @@ MODEL, LAST, LOG = "model.safetensors", "last.safetensors", "log.csv"
 class Trained:
     """What came of it. model: the file; epochs: that were run; best: the epoch whose weights it holds.
 
-    scores: split -> loss, and accuracy or error. left_out: what is not aligned, and why.
+    scores: split -> loss, and accuracy or error. left_out: what is not aligned, and why. is_main: False in all but one
+    of several processes, which have nothing to tell that it does not.
     """
 
     model: Path
@@ -58,6 +59,7 @@ class Trained:
     best: int
     scores: Mapping[str, Mapping[str, float]]
     left_out: tuple[str, ...] = ()
+    is_main: bool = True
 
 
 @dataclass
@@ -241,8 +243,10 @@ class _Run:
         calibration = self._calibrated(*self.outputs(cut["validation"]))
         scores = {name: self.score(part) for name, part in cut.items() if part}
         self.save(MODEL, calibration=asdict(calibration), scores=scores)
-        progress = self.progress
-        return Trained(self.folder / MODEL, progress.epoch, progress.best, scores, left_out)
+        self.accelerator.wait_for_everyone()  # a process that ends early would take the one that writes with it
+        self.accelerator.end_training()
+        progress, main = self.progress, self.accelerator.is_main_process
+        return Trained(self.folder / MODEL, progress.epoch, progress.best, scores, left_out, main)
 
     def _calibrated(self, output: Tensor, target: Tensor) -> Calibration:
         logits, wanted = output.double().numpy(), target.numpy()

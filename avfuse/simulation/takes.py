@@ -29,7 +29,7 @@ from avfuse.stream import Recording
 SIGNS = ("circle", "cross", "house", "wave")
 _TAKES, _UNSEEN, _LASTS = 8, 2, 12.0  # of each sign, and seconds
 # Hard enough that neither the sound nor the picture alone tells all signs.
-_DIFFICULTY = Difficulty(background_db=14.0, grain=110.0)
+_DIFFICULTY = Difficulty(background_db=10.0, grain=110.0)
 
 _CONFIGURATION = """\
 # Takes of four signs: which one is it? Every key is explained in docs/training.md.
@@ -39,7 +39,7 @@ dim = 48
 
 [data]
 manifest = "takes.jsonl"
-spacing = 1.5  # metres that camera and recorder may stand apart
+spacing = 3.0  # metres that camera and recorder may stand apart
 validation = 0.25
 
 [window]
