@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -88,6 +89,9 @@ def predict(
 
 
 def _needs_torch() -> None:
+    # Threads of OpenMP that wait for one another by spinning take the cores that others want: beside one busy process,
+    # training then takes twice as long. It is read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import avfuse.nn  # noqa: F401
     except ImportError as error:
