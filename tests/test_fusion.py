@@ -217,6 +217,15 @@ def test_a_clock_that_is_surely_wrong_is_hardly_listened_to(kind: str) -> None:
     assert (wrong - without).abs().mean() < 0.05 * (fused(whole) - without).abs().mean()
 
 
+def test_bottlenecks_hear_nothing_through_the_layers_of_the_absent() -> None:
+    net, whole = network("bottleneck"), all_there(batch())
+    net({n: s for n, s in whole.items() if n != "picture"}).square().sum().backward()
+    for blocks in net.fusion.layers:
+        for name, block in zip(net.fusion.names, blocks, strict=True):
+            learned = any(p.grad is not None and bool((p.grad != 0).any()) for p in block.parameters())
+            assert learned == (name != "picture")
+
+
 def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
@@ -247,6 +256,7 @@ def test_numbers_of_parameters_are_those_of_the_formulas() -> None:
 def test_low_rank_is_the_product_of_the_paper_and_the_absent_are_ones() -> None:
     torch.manual_seed(0)
     fusion = LowRank(("a", "b"), DIM, rank=3)
+    nn.init.normal_(fusion.factors)  # also what multiplies the appended 1, which begins as 1
     vectors = torch.randn(2, 5, DIM)
     present = torch.tensor([[True, True], [True, False]] * 3)[:5].T
     parts = {

@@ -47,6 +47,8 @@ def test_heads_see_what_is_valid_and_nothing_else(kind: str, pool: str) -> None:
         *(getattr(found, f)[:, order] for f in ("values", "times", "valid", "confidence", "std", "clock"))
     )
     torch.testing.assert_close(head(shuffled), head(found), rtol=0, atol=1e-5)
+    longer = Tokens.join([found, replace(found, valid=torch.zeros_like(found.valid))])
+    torch.testing.assert_close(head(longer), head(found), rtol=0, atol=1e-5)
 
 
 def test_attention_is_a_mean_that_is_not_swayed_by_how_many_there_are_of_one_kind() -> None:

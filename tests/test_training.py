@@ -176,6 +176,23 @@ def test_a_missing_file_is_a_missing_modality_and_a_stranger_is_told(takes: Path
     assert any("is no_match" in line or "is ambiguous" in line for line in found.left_out)
 
 
+def test_answers_below_the_threshold_are_withheld_and_told_as_doubtful(
+    takes: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_checkpoint(model / "model.safetensors")
+    calibration = {**whole.facts["calibration"], "threshold": 1.5, "risk": 0.05}
+    save_checkpoint(tmp_path / "shy.safetensors", whole.tensors, {**whole.facts, "calibration": calibration})
+    files = [str(path) for path in sorted((takes / "circle-3").iterdir())]
+    capsys.readouterr()
+    assert run(["predict", str(tmp_path / "shy.safetensors"), *files, "--json"]) == 3
+    (event,) = json.loads(capsys.readouterr().out)["events"]
+    assert event["answer"] is None
+    assert event["best"] in SIGNS
+    assert {window["answer"] for window in event["windows"]} == {None}
+    assert run(["predict", str(tmp_path / "shy.safetensors"), *files]) == 3
+    assert "withheld (perhaps" in capsys.readouterr().out
+
+
 def test_same_seed_same_weights_and_another_seed_others(takes: Path, model: Path, tmp_path: Path) -> None:
     train(load_configuration(edited(takes, tmp_path)), keep_alignments(takes, tmp_path / "again"))
     for name, value in weights(model).items():
