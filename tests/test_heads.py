@@ -33,6 +33,7 @@ from avfuse.nn.heads import (
     StepHead,
     gaussian,
 )
+from avfuse.nn.timed import Tokens
 
 
 @pytest.mark.parametrize("kind", HEADS)
