@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Each worker has a core: threads of torch would only take those of the others, and spin while they wait for them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(os.cpu_count()))  # as it is for users
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine is no fault of what is tested; the same examples each time, so that a change is judged by itself.
 # `pytest --hypothesis-profile=hunt` looks for new ones.
 settings.register_profile("avfuse", deadline=None, derandomize=True)
