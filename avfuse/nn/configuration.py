@@ -309,7 +309,7 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> N
 
 def _nearest(word: str, known: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f", do you mean {close[0]!r}?" if close else ""
+    return f" (do you mean {close[0]!r}?)" if close else ""
 
 
 def _table(kind: type[Any], given: Mapping[str, Any], where: str) -> Any:
