@@ -126,15 +126,15 @@ def test_where_nothing_goes_together_nothing_is_answered_ever():
     assert estimate_synchrony(useless, *sensors(50).streams, max_offset=2.0).status in ("no_match", "ambiguous")
 
 
-def test_an_answer_is_an_edge_that_places_a_recording(model):
+def test_an_answer_is_an_edge_that_does_not_place_a_recording_by_itself(model):
     first, second = sensors(53).streams
     found = estimate_synchrony(model, later(first, 1.2), second, max_offset=2.0)
     edge = synchrony_edge(found, ("a", "acceleration"), ("b", "feature"))
     assert edge.evidence == "synchrony"
-    clocks = solve_clocks([edge])
-    between = [c for c in clocks.values() if c.status == "aligned"]
-    assert len(between) == 1
-    assert abs(between[0].map(5.0) - 5.0) == pytest.approx(1.2, abs=3 * found.std)
+    assert edge.confidence <= 0.9  # whatever was held out: see `estimating`
+    (alone,) = [c for c in solve_clocks([edge]).values() if c.status != "reference"]
+    assert alone.status == "ambiguous"  # it takes more than this to place a recording
+    assert min(abs(abs(c.map(5.0) - 5.0) - 1.2) for c in alone.candidates) < 3 * found.std
 
 
 def test_equal_input_and_seed_learn_the_same_and_no_global_state_is_touched():
