@@ -280,7 +280,18 @@ class Alignment:
     @property
     def complete(self) -> bool:
         """Whether every recording is on the reference's clock."""
-        return all(c.clock is not None and c.reference in (None, self.reference) for c in self.clocks.values())
+        return not self.left_out
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Recordings that are not on the reference's clock, and why."""
+        found = {}
+        for name, estimate in self.clocks.items():
+            if estimate.clock is None:
+                found[name] = f"{estimate.status}: {estimate.message}" if estimate.message else estimate.status
+            elif estimate.reference not in (None, self.reference):
+                found[name] = f"on the clock of {estimate.reference}, which shares nothing with {self.reference}"
+        return found
 
     def recording(self, name: str) -> Recording:
         """The recording itself; read from its source where it is not in memory."""

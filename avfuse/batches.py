@@ -299,13 +299,7 @@ def _tracks(
     rates: Mapping[str, float],
     strict: bool,
 ) -> dict[str, _Track]:
-    refused = {
-        name: f"{estimate.status}: {estimate.message or 'there is no map'}"
-        if estimate.clock is None
-        else f"on the clock of {estimate.reference}"
-        for name, estimate in alignment.clocks.items()
-        if estimate.clock is None or estimate.reference not in (None, alignment.reference)
-    }
+    refused = alignment.left_out
     recordings: dict[str, Recording] = {}
 
     def recording_of(name: str) -> Recording:  # what is not asked for need not be there

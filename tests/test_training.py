@@ -159,11 +159,13 @@ def test_training_and_prediction_from_raw_files_through_the_command_line(
 
 def test_a_missing_file_is_a_missing_modality_and_a_stranger_is_told(takes: Path, model: Path, tmp_path: Path) -> None:
     loaded = load_model(model)
-    alone = predict(loaded, events_of([str(takes / "circle-3" / "recorder.wav")], loaded.roles))[0]
+    alone = predict(loaded, events_of([str(takes / "circle-3" / "recorder.wav")], loaded.configuration.roles))[0]
     assert alone.decision is not None
     assert alone.decision.present == ("sound",)
     other = takes / "cross-3" / "camera.mp4"
-    mixed = events_of([f"recorder={takes / 'circle-3' / 'recorder.wav'}", f"camera={other}"], loaded.roles)
+    mixed = events_of(
+        [f"recorder={takes / 'circle-3' / 'recorder.wav'}", f"camera={other}"], loaded.configuration.roles
+    )
     assert len(mixed) == 2  # one for each folder
     noise = tmp_path / "recorder.wav"
     from avfuse.stream import Stream
@@ -171,7 +173,7 @@ def test_a_missing_file_is_a_missing_modality_and_a_stranger_is_told(takes: Path
     stranger = Stream.from_samples(0.1 * np.random.default_rng(0).standard_normal(6 * 16000), rate=16000)
     write_media(noise, Recording("recorder", (stranger,)))
     (tmp_path / "camera.mp4").write_bytes(other.read_bytes())
-    found = predict(loaded, events_of([str(tmp_path / "camera.mp4"), str(noise)], loaded.roles))[0]
+    found = predict(loaded, events_of([str(tmp_path / "camera.mp4"), str(noise)], loaded.configuration.roles))[0]
     assert not found.complete
     assert any("is no_match" in line or "is ambiguous" in line for line in found.left_out)
 

@@ -79,7 +79,7 @@ def predict(
     from avfuse.reporting.predictions import print_predictions
 
     loaded = load_model(model)
-    predictions = run(loaded, events_of(files, loaded.roles))
+    predictions = run(loaded, events_of(files, loaded.configuration.roles))
     with printing():
         if as_json:
             print_json(to_json(str(model), predictions))

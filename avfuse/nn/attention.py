@@ -21,6 +21,11 @@ _SHORTEST, _LONGEST = 0.04, 100.0  # seconds of a whole turn
 _LEAST_CONFIDENCE = 1e-4
 
 
+def log_confidence(confidence: Tensor) -> Tensor:
+    """What a clock's confidence adds to the scores of what is on it; finite where it is 0."""
+    return confidence.clamp(min=_LEAST_CONFIDENCE).log()
+
+
 class Rotation(nn.Module):
     """Turns pairs of features by angles that grow with time: products of two then depend on their distance in time."""
 
@@ -95,7 +100,7 @@ class TimedAttention(nn.Module):
         """
         differ = queries.clock[:, :, None] != keys.clock[:, None, :]
         least = torch.minimum(queries.confidence[:, :, None], keys.confidence[:, None, :])
-        doubt = least.clamp(min=_LEAST_CONFIDENCE).log().masked_fill(~differ, 0.0)[:, None]
+        doubt = log_confidence(least).masked_fill(~differ, 0.0)[:, None]
         if self.log_width is None:
             return doubt
         apart = (queries.times[:, :, None] - keys.times[:, None, :]).abs().to(self.log_width.dtype)[:, None]

@@ -138,6 +138,11 @@ class Configuration:
         given = {name: modality.stream for name, modality in self.modalities.items()}
         return {name: [stream] if isinstance(stream, str) else list(stream) for name, stream in given.items()}
 
+    @property
+    def roles(self) -> list[str]:
+        """Of the recordings that these streams are of."""
+        return sorted({choice.rpartition("/")[0] for choices in self.streams().values() for choice in choices})
+
     def to_json(self) -> str:
         return json.dumps(asdict(replace(self, where=".")), sort_keys=True)
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,16 @@ from torch import Tensor, nn
 
 from avfuse.errors import StreamError, WriteError
 from avfuse.files import replacing
+from avfuse.nn.colearning.missing import keep_rows
+from avfuse.nn.colearning.missing import subsets as subsets_of
 from avfuse.nn.network import FusionNet
-from avfuse.nn.timed import Timed
+from avfuse.nn.timed import TENSORS, Timed
 
-FIELDS = ("values", "times", "valid", "present", "confidence", "std")
 _PARITY = 1e-4
 
 
 class Flat(nn.Module):
-    """A FusionNet whose inputs are plain tensors, in the order of `names` and FIELDS."""
+    """A FusionNet whose inputs are plain tensors, in the order of `names` and TENSORS."""
 
     def __init__(self, network: FusionNet, example: Mapping[str, Timed]) -> None:
         super().__init__()
@@ -41,34 +41,30 @@ class Flat(nn.Module):
         self.like = {name: example[name] for name in self.names}
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        count = len(FIELDS)
+        count = len(TENSORS)
         batch = {}
         for k, name in enumerate(self.names):
-            given: dict[str, Any] = dict(zip(FIELDS, tensors[k * count :], strict=False))
+            given: dict[str, Any] = dict(zip(TENSORS, tensors[k * count :], strict=False))
             batch[name] = replace(self.like[name], **given)
         return self.network(batch)  # type: ignore[no-any-return]
 
     def inputs(self, batch: Mapping[str, Timed]) -> tuple[Tensor, ...]:
-        return tuple(getattr(batch[name], field) for name in self.names for field in FIELDS)
+        return tuple(getattr(batch[name], field) for name in self.names for field in TENSORS)
 
     @property
     def input_names(self) -> list[str]:
-        return [f"{name}.{field}" for name in self.names for field in FIELDS]
+        return [f"{name}.{field}" for name in self.names for field in TENSORS]
 
 
 def subsets(batch: Mapping[str, Timed]) -> list[dict[str, Timed]]:
     """The batch with every non-empty subset of its modalities present."""
-    names = sorted(batch)
-    found = []
-    for count in range(1, len(names) + 1):
-        for kept in combinations(names, count):
-            found.append(
-                {
-                    name: timed if name in kept else replace(timed, present=torch.zeros_like(timed.present))
-                    for name, timed in batch.items()
-                }
-            )
-    return found
+    return [
+        {
+            name: timed if name in kept else keep_rows(timed, torch.zeros_like(timed.present))
+            for name, timed in batch.items()
+        }
+        for kept in subsets_of(batch)
+    ]
 
 
 def export_program(network: FusionNet, example: Mapping[str, Timed]) -> torch.export.ExportedProgram:

@@ -71,13 +71,6 @@ class Model:
     targets: Targets
     calibration: Calibration
 
-    @property
-    def roles(self) -> list[str]:
-        """Of recordings that it looks at."""
-        return sorted(
-            {choice.rpartition("/")[0] for choices in self.configuration.streams().values() for choice in choices}
-        )
-
 
 def load_model(path: str | os.PathLike[str]) -> Model:
     """A model as `train` wrote it: its file, or the folder that it is in. Raises ReadError where there is none."""

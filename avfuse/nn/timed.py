@@ -38,15 +38,15 @@ class Timed:
         return self.valid & self.present[:, None]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Timed:
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in TENSORS}
         return replace(self, **moved)
 
     def pin_memory(self) -> Timed:
         """In memory from which a GPU copies while it computes; a DataLoader calls this where it is asked to pin."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
 
 
-_TENSORS = ("values", "times", "valid", "present", "confidence", "std")
+TENSORS = ("values", "times", "valid", "present", "confidence", "std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,13 @@ class Tokens:
         return cls(like.new_zeros((batch, 1, dim)), nothing.double(), valid, nothing, nothing, valid.long())
 
     @classmethod
+    def timeless(cls, values: Tensor, valid: Tensor, *, clock: int = 0) -> Tokens:
+        """Tokens that are at no moment: at the origin with a std of infinity, so that no distance counts for them."""
+        sure = torch.ones_like(valid, dtype=values.dtype)
+        times = torch.zeros_like(sure, dtype=torch.float64)
+        return cls(values, times, valid, sure, torch.full_like(sure, torch.inf), torch.full_like(times, clock).long())
+
+    @classmethod
     def join(cls, parts: Sequence[Tokens]) -> Tokens:
         """Tokens of several modalities as one sequence: (B, N1 + N2 + ..., D)."""
         fields = ("values", "times", "valid", "confidence", "std", "clock")
@@ -115,7 +122,7 @@ def to_timed(batch: Batch, device: torch.device | str = "cpu") -> dict[str, Time
 
 
 def _tensors(padded: Padded, device: torch.device | str) -> Timed:
-    tensors = {name: torch.as_tensor(getattr(padded, name), device=device) for name in _TENSORS}
+    tensors = {name: torch.as_tensor(getattr(padded, name), device=device) for name in TENSORS}
     return Timed(**tensors, rate=padded.rate)
 
 

@@ -174,7 +174,7 @@ class _Run:
             self.wrapped.step()
             total += float(loss.detach()) * len(batch)
         total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
-        scores = self.score(held_out)
+        scores = self.score(*self.outputs(held_out))
         self.progress.epoch = number + 1
         if scores["loss"] < self.progress.best_loss:
             self.progress.best, self.progress.best_loss = number + 1, scores["loss"]
@@ -195,8 +195,7 @@ class _Run:
                 wanted.append(self.targets.tensor(batch.labels))
         return torch.cat(found), torch.cat(wanted)
 
-    def score(self, held_out: Sequence[Window]) -> dict[str, float]:
-        output, target = self.outputs(held_out)
+    def score(self, output: Tensor, target: Tensor) -> dict[str, float]:
         scores = {"loss": float(self.network.head.loss(output, target))}  # type: ignore[operator]
         if self.targets.kind == "classification":
             scores["accuracy"] = float((output.argmax(dim=1) == target).float().mean())
@@ -208,14 +207,12 @@ class _Run:
             scores["error"] = float((((mean - target) * scale) ** 2).mean().sqrt())
         return scores
 
-    def facts(self, **more: Any) -> dict[str, Any]:
-        return {"configuration": self.configuration.to_json(), "targets": asdict(self.targets), **more}
-
     def save(self, name: str, **more: Any) -> None:
         if not self.accelerator.is_main_process:
             return
         tensors = {f"model.{key}": value for key, value in self.network.state_dict().items()}
-        facts = self.facts(progress=asdict(self.progress) | {"best_loss": _or_none(self.progress.best_loss)}, **more)
+        told = {"configuration": self.configuration.to_json(), "targets": asdict(self.targets)}
+        facts = told | {"progress": asdict(self.progress), **more}
         if name == LAST:
             tensors |= {f"optimiser.{key}": value for key, value in optimiser_tensors(self.optimiser).items()}
             if self.dropout is not None:
@@ -233,15 +230,15 @@ class _Run:
         restore_optimiser(self.optimiser, checkpoint.part("optimiser"))
         if self.dropout is not None:
             self.dropout.load_state_dict(checkpoint.part("dropout"))
-        told = dict(checkpoint.facts["progress"])
-        self.progress = _Progress(**told | {"best_loss": math.inf if told["best_loss"] is None else told["best_loss"]})
+        self.progress = _Progress(**checkpoint.facts["progress"])
 
     def finish(self, cut: Mapping[str, Sequence[Window]], left_out: tuple[str, ...]) -> Trained:
         """Calibrate the best weights on the validation data, measure, and write the model."""
         self.accelerator.wait_for_everyone()
         load_weights(self.network, load_checkpoint(self.folder / MODEL))
-        calibration = self._calibrated(*self.outputs(cut["validation"]))
-        scores = {name: self.score(part) for name, part in cut.items() if part}
+        outputs = {name: self.outputs(part) for name, part in cut.items() if part}
+        calibration = self._calibrated(*outputs["validation"])
+        scores = {name: self.score(*found) for name, found in outputs.items()}
         self.save(MODEL, calibration=asdict(calibration), scores=scores)
         self.accelerator.wait_for_everyone()  # a process that ends early would take the one that writes with it
         self.accelerator.end_training()
@@ -346,16 +343,11 @@ def _cut(
 
 def windows_of(event: Event, configuration: Configuration, cache: Path | None) -> tuple[list[Window], list[str]]:
     """The labelled windows of an event, and a line for each role that is not aligned, or for the whole event."""
-    roles = {choice.rpartition("/")[0] for choices in configuration.streams().values() for choice in choices}
-    wanted = {role: path for role, path in event.files.items() if role in roles or role == event.reference}
-    if not wanted:
-        raise ReadError(f"{event.where}: files {', '.join(event.files)}; expected some of {', '.join(sorted(roles))}")
+    roles = configuration.roles
+    if set(roles).isdisjoint(event.files):
+        raise ReadError(f"{event.where}: files {', '.join(event.files)}; expected some of {', '.join(roles)}")
     alignment = align_event(event, cache, spacing=configuration.data.spacing)
-    refused = [
-        f"{event.name}: {name} is {clock.status}: {clock.message}"
-        for name, clock in alignment.clocks.items()
-        if clock.clock is None or clock.reference not in (None, alignment.reference)
-    ]
+    refused = [f"{event.name}: {name} is {why}" for name, why in alignment.left_out.items()]
     streams = _there(configuration, alignment.clocks)
     told = configuration.window
     try:
@@ -425,7 +417,3 @@ def _flat(document: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if not isinstance(document, dict):
         return [(prefix, document)]
     return [pair for key, value in document.items() for pair in _flat(value, f"{prefix}.{key}".lstrip("."))]
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -44,18 +44,14 @@ def _image(stream: Stream, clock: Clock) -> tuple[float, float]:
 
 
 def parts_of(alignment: Alignment) -> tuple[list[Part], dict[str, str]]:
-    parts, left_out = [], {}
+    parts, left_out = [], alignment.left_out
     for name, estimate in alignment.clocks.items():
-        if estimate.clock is None:
-            left_out[name] = f"{estimate.status}: {estimate.message}" if estimate.message else estimate.status
-            continue
-        if estimate.reference not in (None, alignment.reference):
-            left_out[name] = f"on the clock of {estimate.reference}, which shares nothing with {alignment.reference}"
+        if name in left_out:
             continue
         recording = alignment.recording(name)
         facts = alignment.facts.get(name)
         clocks = {
-            stream.name: estimate.clock @ ClockMap(facts.streams.get(stream.name, 0.0) if facts else 0.0)
+            stream.name: estimate.map @ ClockMap(facts.streams.get(stream.name, 0.0) if facts else 0.0)
             for stream in recording.streams
         }
         part = Part(

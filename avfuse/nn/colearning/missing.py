@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avfuse.errors import StreamError
-from avfuse.nn.timed import Timed
+from avfuse.nn.timed import TENSORS, Timed
 
 Subset = tuple[str, ...]
 
@@ -131,11 +131,10 @@ def keep_rows(stream: Timed, kept: Tensor) -> Timed:
 
 def take_rows(batch: Mapping[str, Timed], index: Tensor) -> dict[str, Timed]:
     """Rows `index`, (n,) int64, of every modality."""
-    fields = ("values", "times", "valid", "present", "confidence", "std")
     chosen = index.tolist()
     return {
         name: Timed(
-            **{field: getattr(stream, field)[index.to(stream.present.device)] for field in fields},
+            **{field: getattr(stream, field)[index.to(stream.present.device)] for field in TENSORS},
             rate=tuple(stream.rate[k] for k in chosen),
         )
         for name, stream in batch.items()

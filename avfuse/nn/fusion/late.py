@@ -37,10 +37,4 @@ class Late(nn.Module):
         weights = masked_softmax(self.scores.expand(moments.present.shape), moments)  # (B, 1, M)
         decisions = torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], dim=1)
         combined = weights.to(decisions.dtype) @ decisions * self.log_scale.exp()  # (B, 1, outputs)
-        like = parts[0]
-        times = torch.zeros((len(combined), 1), dtype=torch.float64, device=combined.device)
-        sure = torch.ones_like(times, dtype=combined.dtype)
-        return Tokens(
-            combined, times, moments.present.any(dim=2), sure, torch.full_like(sure, torch.inf),
-            torch.zeros_like(like.clock[:, :1]),
-        )  # fmt: skip
+        return Tokens.timeless(combined, moments.present.any(dim=2))

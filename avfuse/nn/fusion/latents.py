@@ -95,9 +95,6 @@ class Perceiver(nn.Module):
 
 def latent_tokens(latents: Tensor, like: Tokens) -> Tokens:
     """Latents (N, D) as Tokens of every row: at the origin, on a clock of their own of which nothing is known."""
-    rows, count = len(like.values), len(latents)
-    values = latents.to(like.values.dtype).expand(rows, count, latents.shape[1])
-    times = torch.zeros((rows, count), dtype=torch.float64, device=values.device)
-    nowhere = torch.full((rows, count), torch.inf, dtype=values.dtype, device=values.device)
-    everywhere = torch.ones_like(nowhere)
-    return Tokens(values, times, everywhere.bool(), everywhere, nowhere, torch.full_like(times, _OWN_CLOCK).long())
+    values = latents.to(like.values.dtype).expand(len(like.values), *latents.shape)
+    everywhere = torch.ones_like(values[:, :, 0], dtype=torch.bool)
+    return Tokens.timeless(values, everywhere, clock=_OWN_CLOCK)

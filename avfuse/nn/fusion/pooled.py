@@ -7,16 +7,15 @@ and a small transformer then looks along the steps. Without, they are means over
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from avfuse.errors import StreamError
-from avfuse.nn.attention import Transformer
+from avfuse.nn.attention import Transformer, log_confidence
 from avfuse.nn.fusion.steps import Grid, Moments, in_order, sorted_names, whole
 from avfuse.nn.timed import Tokens
-
-_LEAST_CONFIDENCE = 1e-4
 
 
 class Pooled(nn.Module):
@@ -49,16 +48,12 @@ class Pooled(nn.Module):
         parts = in_order(tokens, self.names)
         moments = whole(parts) if self.grid is None else self.grid.moments(parts)
         fused = self.fuse(moments)  # (B, S, D)
-        rows, count, _ = fused.shape
-        times = torch.zeros((rows, count), dtype=torch.float64, device=fused.device)
-        spread = fused.new_zeros((rows, count))
-        if self.grid is None:
-            spread = torch.full_like(spread, torch.inf)  # the mean of a window is at no moment of it
-        else:
-            times = times + self.grid.times(times)
-        sure = torch.ones_like(spread)
-        found = Tokens(fused, times, moments.present.any(dim=2), sure, spread, torch.zeros_like(times).long())
-        return found if self.along is None else self.along(found)  # type: ignore[no-any-return]
+        valid = moments.present.any(dim=2)
+        found = Tokens.timeless(fused, valid)  # the mean of a window is at no moment of it
+        if self.grid is None or self.along is None:
+            return found
+        times = self.grid.times(found.times).expand(found.times.shape)
+        return self.along(replace(found, times=times, std=torch.zeros_like(found.std)))  # type: ignore[no-any-return]
 
     def fuse(self, moments: Moments) -> Tensor:
         raise NotImplementedError
@@ -125,7 +120,7 @@ class Gate(Pooled):
 
 def masked_softmax(scores: Tensor, moments: Moments) -> Tensor:
     """Weights of modalities, dimension 2: the absent have none, the doubtful less; 0 where nobody is present."""
-    present, doubt = moments.present, moments.confidence.clamp(min=_LEAST_CONFIDENCE).log()
+    present, doubt = moments.present, log_confidence(moments.confidence)
     anyone = present.any(dim=2, keepdim=True)
     while present.ndim < scores.ndim:
         present, doubt, anyone = present[..., None], doubt[..., None], anyone[..., None]
