@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avfuse.alignment import ClockEstimate, format_std
+from avfuse.cores import cores
 from avfuse.errors import ReadError, StreamError
 from avfuse.features.light import picture_features
 from avfuse.features.loudness import sound_features
@@ -114,6 +115,8 @@ def check_recording(recording: Recording, tell: Callable[[float], None] | None =
         return SyncCheck(source, "unknown", message=f"has no {lacking}, so there is nothing to be in step with")
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(sound_features, sounds[0])
+        if cores() == 1:
+            heard.result()
         picture = picture_features(pictures[0], tell)
         sound = heard.result()
     farthest = min(_FARTHEST, max(2.0, 0.25 * (picture.end - picture.start)))
