@@ -28,10 +28,6 @@ BT1359 = (-0.045, 0.125)  # ITU-R BT.1359: where viewers begin to notice
 _SURE = 0.95  # that the delay lies outside R37; to be called in step it must be undetectable by 0.85
 _UNDETECTABLE = 0.85
 _FARTHEST = 5.0  # seconds of delay that are looked for, or a quarter of the file
-# Of files in a folder: what holds pictures that move.
-_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2t .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905  (twenty quoted words are harder to read)
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,9 @@ def videos_at(path: str | os.PathLike[str]) -> list[str]:
     text = os.fspath(path)
     if not os.path.isdir(text):
         return [text]
-    found = sorted(e.path for e in os.scandir(text) if e.is_file() and Path(e.name).suffix.lower() in _SUFFIXES)
+    from avfuse.io.reading import VIDEOS
+
+    found = sorted(e.path for e in os.scandir(text) if e.is_file() and Path(e.name).suffix.lower() in VIDEOS)
     if not found:
         raise ReadError(f"{text}: a folder without videos; expected files such as .mp4, .mov or .mkv in it")
     return found
