@@ -1,0 +1,18 @@
+"""Manifests of what benchmarks make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_manifest(path: Path, events: Mapping[str, Mapping[str, Path]]) -> Path:
+    """A line for each event: name -> role -> file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"event": name, "files": {role: str(file) for role, file in files.items()}}) + "\n"
+        for name, files in events.items()
+    ]
+    path.write_text("".join(lines), "utf-8")
+    return path
