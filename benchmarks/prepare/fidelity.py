@@ -176,7 +176,9 @@ def prepared(paths: Sequence[Path], options: Options) -> dict[str, dict[float, C
     """Name of a film -> start of a window (seconds of the film's time) -> what shards hold of it, made and read."""
     manifest = options.out / "prepare" / "fidelity.jsonl"
     write_manifest(manifest, {path.name: {"camera": path} for path in paths})
-    recipe = Recipe(duration=LENGTH, hop=STEP, timeline="union", limits=Limits(lacking="keep", coverage=0.0))
+    streams = {"picture": "camera/picture", "sound": "camera/sound"}
+    limits = Limits(lacking="keep", coverage=0.0)
+    recipe = Recipe(duration=LENGTH, hop=STEP, timeline="union", streams=streams, limits=limits)
     place = options.out / "prepare" / "fidelity"
     shutil.rmtree(place, ignore_errors=True)
     found = prepare(manifest, place, recipe, workers=1)
