@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Judged:
     picture, sound: largest |where it comes from - where it is said to come from|, in frames and seconds; infinite where
     nothing came or nothing can be recognised. missing: share of the span's frames, or of its seconds of sound, that did
     not come, whichever is more. strange: frames from outside of the span. excess: seconds by which what came is longer
-    than the span (shorter below 0), of picture or sound, whichever is farther off. apart: seconds by which the sound is
+    than it is (shorter below 0), of picture or sound, whichever is farther off. apart: seconds by which the sound is
     later against the picture than in the film.
     """
 
@@ -72,12 +72,11 @@ def judge(film: Film, tool: str, cut: Cut | None, span: Span, shown: np.ndarray,
     came = np.isclose(wanted[:, None], seen, atol=1e-4).any(axis=1)
     strange = int(np.sum((seen < begin - frame / 2) | (seen > end + frame / 2)))
     off_sound, heard = _sound_errors(cut, begin, seed)
-    lengths = np.array([len(cut.sound) / cut.rate, cut.times[-1] - cut.times[0] + frame]) - (span[1] - span[0])
-    lengths[1] = 0.0 if abs(lengths[1]) <= frame else lengths[1]  # a frame lasts until the next one
+    long = len(cut.sound) / cut.rate - (span[1] - span[0]), np.ptp(cut.times) - np.ptp(wanted)
     return Judged(
         film.name, tool, picture / frame, float(np.max(np.abs(off_sound))) if len(off_sound) else np.inf,
         max(1.0 - float(np.mean(came)), 1.0 - heard / (span[1] - span[0])), strange,
-        float(lengths[np.argmax(np.abs(lengths))]),
+        float(max(long, key=abs)),
         float(np.median(off_picture) - np.median(off_sound)) if len(off_sound) else np.inf,
     )  # fmt: skip
 
@@ -108,22 +107,27 @@ def _sound_errors(cut: Cut, begin: float, seed: int) -> tuple[np.ndarray, float]
 
 def spans_of(film: Film, duration: float) -> list[Span]:
     """Spans (seconds of the file's time) in which there are picture and sound throughout."""
-    first = max(film.starts) - film.zero + 0.1
-    starts = STEP * np.arange(int(np.ceil(first / STEP)), int((duration - film.zero - LENGTH - 0.2) / STEP) + 1)
+    starts = np.arange(_first(film), duration - film.zero - LENGTH - 0.2, STEP)
     return [(round(float(s), 6), round(float(s) + LENGTH, 6)) for s in starts]
 
 
+def _first(film: Film) -> float:
+    return round(film.begins + 0.1, 3)
+
+
 def tables(options: Options, goals: Goals) -> list[Table]:
-    films = FILMS[:3] if options.quick else FILMS
+    films = [*FILMS[:3], FILMS[-1]] if options.quick else FILMS
     duration = 24.0 if options.quick else 60.0
     folder = options.out / "prepare" / "films"
-    paths = {film: film.make(folder, duration, options.seed) for film in films}
-    own = prepared(list(paths.values()), options)
+    files = {film: film.files(folder, duration, options.seed) for film in films}
+    own = prepared(files, options)
     judged: list[Judged] = []
     notes = []
     for tool in (OWN, *CUTTERS):
         began = time.perf_counter()
-        for film, path in paths.items():
+        for film, path in files.items():
+            if film.recorder is not None and tool != OWN:
+                continue  # a second device is beyond them
             spans = spans_of(film, duration)
             shown = _shown(film, duration, options.seed)
             cuts: list[Cut | None] = [None] * len(spans)
@@ -131,7 +135,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
                 if tool == OWN:
                     cuts = [own[film.name].get(start) for start, _ in spans]
                 else:
-                    cuts = list(CUTTERS[tool](path, spans))
+                    cuts = list(CUTTERS[tool](path["camera"], spans))
             except NotTaken:
                 continue
             except RuntimeError as error:
@@ -172,22 +176,24 @@ def _shown(film: Film, duration: float, seed: int) -> np.ndarray:
     return source.times
 
 
-def prepared(paths: Sequence[Path], options: Options) -> dict[str, dict[float, Cut]]:
+def prepared(files: Mapping[Film, Mapping[str, Path]], options: Options) -> dict[str, dict[float, Cut]]:
     """Name of a film -> start of a window (seconds of the film's time) -> what shards hold of it, made and read."""
-    manifest = options.out / "prepare" / "fidelity.jsonl"
-    write_manifest(manifest, {path.name: {"camera": path} for path in paths})
-    streams = {"picture": "camera/picture", "sound": "camera/sound"}
-    limits = Limits(lacking="keep", coverage=0.0)
-    recipe = Recipe(duration=LENGTH, hop=STEP, timeline="union", streams=streams, limits=limits)
-    place = options.out / "prepare" / "fidelity"
-    shutil.rmtree(place, ignore_errors=True)
-    found = prepare(manifest, place, recipe, workers=1)
-    if found.errors:
-        raise SystemExit(f"films were not prepared: {found.errors[0]}")
-    cuts: dict[str, dict[float, Cut]] = {path.name: {} for path in paths}
-    for window in read_windows(place, split=None):
-        if {"picture", "sound"} <= window.samples.keys():
-            cuts[window.event][round(window.start, 6)] = _cut_of(window)
+    cuts: dict[str, dict[float, Cut]] = {film.name: {} for film in files}
+    for number, streams in enumerate(unique := [*{tuple(film.streams.items()): 0 for film in files}]):
+        room = options.out / "prepare" / f"fidelity-{number}"
+        shutil.rmtree(room, ignore_errors=True)
+        manifest = write_manifest(
+            room.with_suffix(".jsonl"),
+            {film.name: roles for film, roles in files.items() if tuple(film.streams.items()) == unique[number]},
+            {film.name: {"start": _first(film)} for film in files},
+        )
+        recipe = Recipe(duration=LENGTH, hop=STEP, streams=dict(streams), limits=Limits(lacking="keep", coverage=0.0))
+        found = prepare(manifest, room, recipe, workers=1)
+        if found.errors:
+            raise SystemExit(f"films were not prepared: {found.errors[0]}")
+        for window in read_windows(room, split=None):
+            if {"picture", "sound"} <= window.samples.keys():
+                cuts[window.event][round(window.start, 6)] = _cut_of(window)
     return cuts
 
 
