@@ -23,12 +23,16 @@ _MOST_FLAC_CHANNELS, _MOST_FLAC_RATE = 8, 655350
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file. suffix: of its name; codec: of what is in it; time_base: seconds that its time stamps count."""
+    """A file. suffix: of its name; codec: of what is in it; time_base: seconds that its time stamps count.
+
+    size: height and width of pictures.
+    """
 
     suffix: str
     codec: str
     time_base: Fraction
     data: bytes
+    size: tuple[int, int] | None = None
 
 
 def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: PictureForm) -> Encoded | None:
@@ -64,7 +68,8 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
         container.mux(track.encode(None))
     finally:
         container.close()
-    return Encoded(".mp4", "h264" if codec == "libx264" else "mpeg4", TICK, out.getvalue())
+    name = "h264" if codec == "libx264" else "mpeg4"
+    return Encoded(".mp4", name, TICK, out.getvalue(), (track.height, track.width))
 
 
 def encode_sound(blocks: Iterable[NDArray[np.float32]], rate: float, form: SoundForm) -> tuple[Encoded, int]:

@@ -307,6 +307,7 @@ def _stream_facts(judged: Judged, modality: str, piece: Piece) -> Row:
         "kind": track.stream.kind,
         "file": f"{_as_extension(modality)}{file.suffix}",
         "codec": file.codec,
+        "size": None if file.size is None else list(file.size),
         "time_base": str(file.time_base),
         "start": piece.start,
         "samples": piece.samples,
