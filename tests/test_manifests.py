@@ -296,9 +296,10 @@ def kind(pa: Any, column: str) -> Any:
     return pa.float64() if column in ("start", "end") else pa.string()
 
 
-def parquet_of(folder: Path, columns: dict[str, Any]) -> Path:
+def parquet_of(folder: Path, columns: dict[str, Any] | list[tuple[str, Any]]) -> Path:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pa.table(columns), folder / "m.parquet")
+    names, values = zip(*(columns.items() if isinstance(columns, dict) else columns), strict=True)
+    parquet.write_table(pa.table([pa.array(v) for v in values], names=list(names)), folder / "m.parquet")
     return folder / "m.parquet"
 
 
@@ -319,6 +320,8 @@ def parquet_of(folder: Path, columns: dict[str, Any]) -> Path:
         ({"event": ["e1"], "files": ["e1/cam.mp4"]}, "row 1: files is 'e1/cam.mp4'; expected role -> path"),
         ({"name": ["e1"]}, "columns name; expected event, and roles of files"),
         ({"event": []}, "no events; expected a line for each"),
+        ([("event", ["e1"]), ("cam", ["a"]), ("cam", ["b"])], "column 'cam' is there twice; expected each once"),
+        ([("event", ["e1"]), ("files", ["a"]), ("files", ["b"])], "column 'files' is there twice; expected each once"),
     ],
 )
 def test_parquet_that_does_not_fit_is_told_with_its_row(folder: Path, columns: dict[str, Any], expected: str) -> None:
@@ -376,6 +379,12 @@ def test_sources_do_not_depend_on_where_the_manifest_lies(
         assert beside.sources == event.sources
         found.append(event.sources)
     assert found[0] == found[1] == {"a": "e1/cam.mp4", "b": "../e2/rec.wav", "c": "e1/cam.mp4"}
+
+
+def test_events_made_by_hand_have_sources_too() -> None:
+    event = Event("e", {"cam": "a/cam.mp4", "rec": "b/rec.wav"}, sources={"rec": "rec.wav"})
+    assert event.sources == {"cam": "a/cam.mp4", "rec": "rec.wav"}
+    assert replace(event, files={"rec": "c/rec.wav"}).sources == {"rec": "rec.wav"}
 
 
 # Folders
@@ -492,7 +501,10 @@ def test_a_pattern_that_does_not_fit_is_one_line(tmp_path: Path, pattern: str, e
     assert expected in message
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
+def test_what_is_called_like_a_pattern_can_be_a_file_or_a_folder(folder: Path) -> None:
+    touch(folder, "film [1080p]/{event}/a.mp4")
+    assert matched(folder / "film [1080p]" / "{event}" / "{event}.mp4") == {"a": {"recording": "a.mp4"}}
+    assert told(folder / "film [1080p]" / "b.mp4").startswith("b.mp4: matches no recording")
     assert [e.name for e in read_manifest(written(folder, ROW, name="m[1]{event}.jsonl"))] == ["e1"]
 
 
