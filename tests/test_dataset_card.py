@@ -62,7 +62,9 @@ def _check(delay: float, rng: random.Random) -> dict[str, Any]:
     return {"verdict": verdict, "sound_delay": delay, "std": 0.004, "confidence": 0.99, "message": None}
 
 
-def _stream(name: str, clocks: dict[str, Any], start: float, rng: random.Random, coverage: float = 1.0) -> dict[str, Any]:
+def _stream(
+    name: str, clocks: dict[str, Any], start: float, rng: random.Random, coverage: float = 1.0
+) -> dict[str, Any]:
     recording = "recorder" if name == "sound" else name
     clock = clocks.get(recording, {"offset": 0.0, "drift": 0.0, "std": 0.0, "confidence": 1.0})
     sound = name == "sound"
