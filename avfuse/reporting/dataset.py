@@ -307,7 +307,9 @@ def _checks(found: Statistics) -> list[str]:
 def check_rows(found: Statistics) -> list[tuple[str, str, str]]:
     """(verdict, how many recordings with samples, how many without), in the order of `VERDICTS`."""
     names = [name for name in VERDICTS if name in found.checks] + sorted(set(found.checks) - set(VERDICTS))
-    return [(VERDICTS.get(name, name), f"{found.checks[name][0]:,}", f"{found.checks[name][1]:,}") for name in names]
+    return [
+        (VERDICTS.get(name, shown(name)), f"{found.checks[name][0]:,}", f"{found.checks[name][1]:,}") for name in names
+    ]
 
 
 def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
@@ -319,10 +321,13 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
     lines = [
         "import avfuse",
         "",
-        'for batch in avfuse.windows("."):  # this folder: streams with their times, what is valid and what is there',
+        'for batch in avfuse.windows("."):  # streams with their times, what is valid of them and what is there',
         "    ...",
     ]
-    parts = ["\n".join(["```python", *lines, "```"])]
+    parts = [
+        "In this folder, or with its path in the place of what stands for it:",
+        "\n".join(["```python", *lines, "```"]),
+    ]
     if tar:
         parts.append(
             "Shards are WebDataset archives: `KEY.json` is the row of `manifest.jsonl` with the times of frames, and "
@@ -335,8 +340,8 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
     else:
         parts.append("Shards are Parquet files: a row for each sample, a column for each stream.")
     parts.append(
-        f"```python\nimport datasets\n\n"
-        f'samples = datasets.load_dataset(".", split={json.dumps(split)}, streaming=True)\n```'
+        f"```python\nimport os\n\nimport datasets\n\n"
+        f"samples = datasets.load_dataset(os.getcwd(), split={json.dumps(split)}, streaming=True)\n```"
     )
     some = [name for name, m in found.modalities.items() if m.samples < found.total.samples]
     if some and tar:
@@ -350,7 +355,7 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
 def limits(found: Statistics) -> list[str]:
     """What a user of the data has to know and cannot see in them."""
     partial = sum(m.partial for m in found.modalities.values())
-    unknown = found.checks.get("unknown", [0, 0])[0]
+    unknown = found.checks.get("unknown", (0, 0))[0]
     said = [
         "Clocks are put together as sound was heard. Sound takes 2.9 ms for each metre, so what devices at different "
         "distances recorded lies apart by that much.",

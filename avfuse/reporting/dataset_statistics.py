@@ -21,7 +21,9 @@ _SPLITS = ("train", "validation", "test")
 _NAMES = 5000  # labels, roles, codecs, ... told apart
 _MODALITIES = 500  # told apart
 # A path from the root, but for its last name: whose machine it was is nobody's business.
-_ROOTED = re.compile(r"(?:(?<![\w.:/\\~<])~?/|\b[A-Za-z]:[\\/])(?=[^\s/])(?:[^\s:;,'\"<>|]*[\\/])*")
+_ROOTED = re.compile(
+    r"(?:\bfile:/+|(?<![\w.:/\\~<])(?:~\w*)?/|\\\\(?=\w)|\b[A-Za-z]:[\\/])(?=[^\s/])(?:[^\s:;,'\"<>|]*[\\/])*"
+)
 
 
 class Names:
@@ -114,7 +116,7 @@ class Statistics:
     roles: Names = field(default_factory=Names)
     evidence: Names = field(default_factory=Names)
     figures: dict[str, Figure] = field(default_factory=lambda: {name: Figure() for name in FIGURES})
-    checks: dict[str, list[int]] = field(default_factory=dict)
+    checks: dict[str, tuple[int, int]] = field(default_factory=dict)
     modalities: dict[str, Modality] = field(default_factory=dict)
     labels: Names = field(default_factory=Names)
     numbers: Distribution = field(default_factory=Distribution)
@@ -168,7 +170,10 @@ def _add(row: Mapping[str, Any], found: Statistics, group: _Event) -> None:
     decision = row["decision"]
     written = decision != "drop"
     found.rows += 1
-    split = found.splits.setdefault(row.get("split") or "", Split())
+    name = row.get("split") or ""
+    if name not in found.splits:
+        found.splits[name] = Split()
+    split = found.splits[name]
     split.decisions[decision] += 1
     group.add(row, written)
     reasons = row.get("reasons") or (() if written else ("no reason was stated",))
@@ -179,8 +184,10 @@ def _add(row: Mapping[str, Any], found: Statistics, group: _Event) -> None:
     for name, stream in (row.get("streams") or {}).items():
         found.figures["coverage"].add(stream.get("coverage"), written)
         if written:
-            known = name in found.modalities or len(found.modalities) < _MODALITIES
-            _add_file(stream, found.modalities.setdefault(name if known else "others", Modality()))
+            if name not in found.modalities:
+                name = name if len(found.modalities) < _MODALITIES else "others"
+                found.modalities.setdefault(name, Modality())
+            _add_file(stream, found.modalities[name])
     if written:
         split.nanoseconds += round(row["duration"] * 1e9)
         _add_label(row.get("label"), found)
@@ -268,7 +275,8 @@ class _Event:
                 for kind in evidence:
                     found.evidence.add(str(kind))
         for (_, verdict, delay), written in self._checks.items():
-            found.checks.setdefault(str(verdict), [0, 0])[0 if written else 1] += 1
+            counts = found.checks.get(str(verdict), (0, 0))
+            found.checks[str(verdict)] = (counts[0] + written, counts[1] + (not written))
             found.figures["delay"].add(delay, written)
 
 
