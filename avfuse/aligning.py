@@ -12,6 +12,7 @@ from pathlib import Path
 
 from avfuse.alignment import Alignment, Candidate, ClockEdge, ClockEstimate, RecordingFacts, reference_estimate
 from avfuse.clock import ClockMap
+from avfuse.cores import cores
 from avfuse.errors import StreamError
 from avfuse.stream import Recording
 from avfuse.temporal.broken import Part, edges_of, join, parts_of
@@ -110,7 +111,7 @@ def _hear_all(named: Mapping[str, Recording], tell: Progress) -> dict[str, Heard
     """The first sound stream of each recording that holds anything, or the first one."""
     found: dict[str, Heard] = {}
     names = [name for name, recording in named.items() if recording.of_kind("sound")]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(min(2, cores())) as pool:
         for k, (name, heard) in enumerate(zip(names, pool.map(lambda n: _hear(named[n]), names), strict=True)):
             found[name] = heard
             tell(_DECODING * (k + 1) / len(names), f"heard {name}")
@@ -146,7 +147,7 @@ def _compare_all(
     def compare_pair(pair: Pair) -> ClockEstimate:
         return compare(heard[pair[0]], heard[pair[1]], max_offset=max_offset, spacing=spacing)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(min(2, cores())) as pool:
 
         def compare_some(some: Sequence[Pair]) -> Iterator[bool]:
             for pair, estimate in zip(some, pool.map(compare_pair, some), strict=True):

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +197,7 @@ def _padded(name: str, windows: Sequence[Window]) -> Padded:
     )
 
 
+@overload
 def windows(
     event: Alignment | str | os.PathLike[str],
     *,
@@ -211,7 +212,24 @@ def windows(
     label: Label = None,
     name: str | None = None,
     strict: bool = False,
-) -> Iterator[Window]:
+) -> Iterator[Window]: ...
+
+
+@overload
+def windows(
+    event: str | os.PathLike[str],
+    *,
+    batch: int = 32,
+    split: str | None = "train",
+    seed: int | None = None,
+    epoch: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    buffer: int = 256,
+) -> Iterator[Batch]: ...
+
+
+def windows(event: Alignment | str | os.PathLike[str], **options: Any) -> Iterator[Window] | Iterator[Batch]:
     """Cut an aligned event into windows on the clock of its reference, in order; each stream is decoded once.
 
     event: an `Alignment`, or the path of an alignment.json whose recordings are where it says.
@@ -233,7 +251,35 @@ def windows(
     Text comes as bytes of UTF-8, each at the time of its line or word, with a space behind it.
     Raises StreamError for arguments that do not fit, and NoWindowError, one of them, where no stream is aligned or no
     window fits in: there the event is to blame, not the arguments.
+
+    Of a folder of shards that `avfuse.prepare` made, or its address, batches are read, not cut:
+
+    batch: windows in each; the last one may be smaller. split: None takes every one.
+    seed, epoch, rank, ranks, buffer: see `avfuse.preparation.read_windows`.
+    Raises ReadError for a folder that was not prepared, StreamError where the split has no window.
     """
+    if "duration" in options or isinstance(event, Alignment) or os.path.isfile(event):
+        return _windows_of_event(event, **options)
+    from avfuse.preparation.reading import read_batches
+
+    return read_batches(event, **options)
+
+
+def _windows_of_event(
+    event: Alignment | str | os.PathLike[str],
+    *,
+    duration: float,
+    hop: float | None = None,
+    streams: Mapping[str, str | Sequence[str]] | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    timeline: Timeline = "intersection",
+    size: tuple[int, int] | None = None,
+    rates: Mapping[str, float] | None = None,
+    label: Label = None,
+    name: str | None = None,
+    strict: bool = False,
+) -> Iterator[Window]:
     hop = duration if hop is None else hop
     for what, value in (("duration", duration), ("hop", hop)):
         if not (math.isfinite(value) and value > 0):
@@ -246,21 +292,26 @@ def windows(
     if size is not None and not (len(size) == 2 and min(size) >= 1):
         raise StreamError(f"windows: size {size!r}; expected (height, width) in pixels")
     alignment = event if isinstance(event, Alignment) else load_alignment(event)
-    tracks = _tracks(alignment, streams, size, rates or {}, strict)
-    begin, stop = _extent(tracks, timeline)
+    tracks = tracks_of(alignment, streams, size, rates or {}, strict)
+    begin, stop = extent_of(tracks, timeline)
     begin, stop = begin if start is None else float(start), stop if end is None else float(end)
-    # A window that ends with the recording is whole, whatever rounding says.
-    count = math.floor((stop - begin - duration) / hop + 1e-9) + 1
+    count = count_of(begin, stop, duration, hop)
     if count < 1:
         raise NoWindowError(
             f"windows: no window of {duration:g} s between {begin:.3f} and {stop:.3f} s of {alignment.reference!r}; "
             f"take a shorter duration{'' if timeline == 'union' else ', or timeline=' + repr('union')}"
         )
     called = alignment.reference if name is None else name
-    return _cut(tracks, called, _edges(begin, float(duration), float(hop), count), float(duration), label)
+    return _cut(tracks, called, edges_of(begin, float(duration), float(hop), count), float(duration), label)
 
 
-def _edges(begin: float, duration: float, hop: float, count: int) -> Iterator[tuple[float, float]]:
+def count_of(begin: float, stop: float, duration: float, hop: float) -> int:
+    """How many whole windows there are."""
+    # A window that ends with the recording is whole, whatever rounding says.
+    return max(0, math.floor((stop - begin - duration) / hop + 1e-9) + 1)
+
+
+def edges_of(begin: float, duration: float, hop: float, count: int) -> Iterator[tuple[float, float]]:
     """Start and end of each window; the end of one is the same number as the start of the one that follows on it."""
     steps = max(1, round(duration / hop))
     touching = math.isclose(steps * hop, duration, rel_tol=1e-12)
@@ -270,7 +321,7 @@ def _edges(begin: float, duration: float, hop: float, count: int) -> Iterator[tu
 
 
 def _cut(
-    tracks: Mapping[str, _Track], event: str, edges: Iterator[tuple[float, float]], duration: float, label: Label
+    tracks: Mapping[str, Track], event: str, edges: Iterator[tuple[float, float]], duration: float, label: Label
 ) -> Iterator[Window]:
     for start, end in edges:
         samples = {name: track.take(start, end) for name, track in tracks.items()}
@@ -280,7 +331,7 @@ def _cut(
             yield Window(event, start, duration, samples, told)
 
 
-def _extent(tracks: Mapping[str, _Track], timeline: Timeline) -> tuple[float, float]:
+def extent_of(tracks: Mapping[str, Track], timeline: Timeline) -> tuple[float, float]:
     spans = [(track.stream.kind, track.span) for track in tracks.values()]
     spans = [(kind, span) for kind, span in spans if not math.isnan(span[0])]
     bounding = [span for kind, span in spans if kind != "text"] or [span for _, span in spans]
@@ -292,13 +343,13 @@ def _extent(tracks: Mapping[str, _Track], timeline: Timeline) -> tuple[float, fl
     return math.floor(start * 1e9) / 1e9, end
 
 
-def _tracks(
+def tracks_of(
     alignment: Alignment,
     streams: Mapping[str, str | Sequence[str]] | None,
     size: tuple[int, int] | None,
     rates: Mapping[str, float],
     strict: bool,
-) -> dict[str, _Track]:
+) -> dict[str, Track]:
     refused = alignment.left_out
     recordings: dict[str, Recording] = {}
 
@@ -312,7 +363,7 @@ def _tracks(
         streams = {f"{name}/{stream.name}": f"{name}/{stream.name}" for name, stream in every}
     if unknown := sorted(set(rates) - set(streams)):
         raise StreamError(f"windows: rates of {', '.join(unknown)}; expected some of {', '.join(streams)}")
-    tracks: dict[str, _Track] = {}
+    tracks: dict[str, Track] = {}
     for modality, wanted in streams.items():
         lacking, weak = [], []
         for choice in [wanted] if isinstance(wanted, str) else wanted:
@@ -328,7 +379,7 @@ def _tracks(
                 facts = alignment.facts.get(recording)
                 shift = facts.streams.get(stream, 0.0) if facts else 0.0
                 rate = rates.get(modality)
-                tracks[modality] = _Track(have[stream], alignment.clocks[recording], shift, size, rate)
+                tracks[modality] = Track(recording, have[stream], alignment.clocks[recording], shift, size, rate)
                 break
         else:
             if not weak:
@@ -341,21 +392,26 @@ def _tracks(
     return tracks
 
 
-class _Track:
-    """One stream on the common timeline, read forward once: what of it may still be asked for is kept."""
+class Track:
+    """One stream on the common timeline, read forward once: what of it may still be asked for is kept.
+
+    recording: its name. clock: the stream's own time -> the timeline.
+    """
 
     def __init__(
         self,
+        recording: str,
         stream: Stream,
         estimate: ClockEstimate,
         shift: float,
         size: tuple[int, int] | None,
         rate: float | None,
     ) -> None:
+        self.recording = recording
         self.stream = stream
-        self._estimate = estimate
+        self.estimate = estimate
         self._shift = shift
-        self._clock = estimate.map @ ClockMap(shift)
+        self.clock = estimate.map @ ClockMap(shift)
         self._size = size
         if rate is not None and stream.kind != "sound":
             raise StreamError(
@@ -375,10 +431,10 @@ class _Track:
         if isinstance(self.stream.values, np.ndarray) and self.stream.values.size == 0:
             return math.nan, math.nan
         inside = [start, end]
-        if isinstance(self._clock, PiecewiseClock):
-            inside += [s.start for s in self._clock.segments if start <= s.start <= end]
-            inside += [math.nextafter(s.end, -math.inf) for s in self._clock.segments if start < s.end <= end]
-        mapped = self._clock(inside)
+        if isinstance(self.clock, PiecewiseClock):
+            inside += [s.start for s in self.clock.segments if start <= s.start <= end]
+            inside += [math.nextafter(s.end, -math.inf) for s in self.clock.segments if start < s.end <= end]
+        mapped = self.clock(inside)
         mapped = mapped[np.isfinite(mapped)]
         return (float(mapped.min()), float(mapped.max())) if mapped.size else (math.nan, math.nan)
 
@@ -392,7 +448,7 @@ class _Track:
             first, stop = np.searchsorted(times, (start, end))
             if first < stop:
                 parts.append((times[first:stop], values[first:stop], valid[first:stop]))
-        confidence, std = self._doubt(0.5 * (start + end))
+        confidence, std = self.doubt(0.5 * (start + end))
         if not parts:
             empty = np.zeros(0)
             return Samples(empty[:, None], empty, empty.astype(bool), confidence, std, self._rate)
@@ -403,8 +459,8 @@ class _Track:
     def _keep(self, times: F64, values: Array, start: float) -> None:
         if not times.size:
             return
-        self._next = self._earliest_after(float(times[-1]))
-        mapped = self._clock(times)
+        self._next = self.earliest_after(float(times[-1]))
+        mapped = self.clock(times)
         wanted = mapped >= start  # not where the clock maps nothing, either: NaN
         if not wanted.any():
             return
@@ -425,28 +481,29 @@ class _Track:
                 valid = np.all(known.reshape(len(values), -1), axis=1)
                 values = np.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, 0)
         self._kept.append(
-            (mapped, values, valid) if isinstance(self._clock, ClockMap) else _in_order(mapped, values, valid)
+            (mapped, values, valid) if isinstance(self.clock, ClockMap) else _in_order(mapped, values, valid)
         )
 
-    def _earliest_after(self, time: float) -> float:
+    def earliest_after(self, time: float) -> float:
         """The earliest reference time of anything after `time` of the stream: clocks may be set back."""
-        if isinstance(self._clock, ClockMap):
-            return float(self._clock(time))
-        first, *others = self._clock.segments  # the first one's line goes on before it, the last one's behind it
+        if isinstance(self.clock, ClockMap):
+            return float(self.clock(time))
+        first, *others = self.clock.segments  # the first one's line goes on before it, the last one's behind it
         starts = [(first, time), *((s, max(s.start, time)) for s in others)]
-        return float(min(s.map(t) for s, t in starts if s.end > time or s is self._clock.segments[-1]))
+        return float(min(s.map(t) for s, t in starts if s.end > time or s is self.clock.segments[-1]))
 
-    def _doubt(self, time: float) -> tuple[float, float]:
+    def doubt(self, time: float) -> tuple[float, float]:
         """Confidence and std of the clock about a moment of the timeline."""
-        if self._estimate.cov is None:  # nothing was stated, as by `Alignment.from_maps`: taken as told
-            return self._estimate.confidence or 1.0, 0.0
-        own = float(self._clock.inverse()(time)) if isinstance(self._clock, ClockMap) else self._own(time)
-        return self._estimate.confidence, float(self._estimate.std_at(own + self._shift))
+        if self.estimate.cov is None:  # nothing was stated, as by `Alignment.from_maps`: taken as told
+            return self.estimate.confidence or 1.0, 0.0
+        own = self.own(time)
+        return self.estimate.confidence, float(self.estimate.std_at(own + self._shift))
 
-    def _own(self, time: float) -> float:
-        """A time of the stream near a moment of the timeline, also where the clock has a hole."""
-        assert isinstance(self._clock, PiecewiseClock)
-        away = [(max(float(s.map(s.start)) - time, time - float(s.map(s.end)), 0.0), s) for s in self._clock.segments]
+    def own(self, time: float) -> float:
+        """The stream's own time at a moment of the timeline, or near it where the clock has a hole."""
+        if isinstance(self.clock, ClockMap):
+            return float(self.clock.inverse()(time))
+        away = [(max(float(s.map(s.start)) - time, time - float(s.map(s.end)), 0.0), s) for s in self.clock.segments]
         segment = min(away, key=lambda pair: pair[0])[1]
         return float(np.clip(segment.map.inverse()(time), segment.start, segment.end))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avfuse.alignment import ClockEstimate, format_std
+from avfuse.cores import cores
 from avfuse.errors import ReadError, StreamError
 from avfuse.features.light import picture_features
 from avfuse.features.loudness import sound_features
@@ -27,10 +28,6 @@ BT1359 = (-0.045, 0.125)  # ITU-R BT.1359: where viewers begin to notice
 _SURE = 0.95  # that the delay lies outside R37; to be called in step it must be undetectable by 0.85
 _UNDETECTABLE = 0.85
 _FARTHEST = 5.0  # seconds of delay that are looked for, or a quarter of the file
-# Of files in a folder: what holds pictures that move.
-_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2t .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905  (twenty quoted words are harder to read)
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,9 @@ def videos_at(path: str | os.PathLike[str]) -> list[str]:
     text = os.fspath(path)
     if not os.path.isdir(text):
         return [text]
-    found = sorted(e.path for e in os.scandir(text) if e.is_file() and Path(e.name).suffix.lower() in _SUFFIXES)
+    from avfuse.io.reading import VIDEOS
+
+    found = sorted(e.path for e in os.scandir(text) if e.is_file() and Path(e.name).suffix.lower() in VIDEOS)
     if not found:
         raise ReadError(f"{text}: a folder without videos; expected files such as .mp4, .mov or .mkv in it")
     return found
@@ -114,6 +113,8 @@ def check_recording(recording: Recording, tell: Callable[[float], None] | None =
         return SyncCheck(source, "unknown", message=f"has no {lacking}, so there is nothing to be in step with")
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(sound_features, sounds[0])
+        if cores() == 1:
+            heard.result()
         picture = picture_features(pictures[0], tell)
         sound = heard.result()
     farthest = min(_FARTHEST, max(2.0, 0.25 * (picture.end - picture.start)))

@@ -14,10 +14,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+LIMIT = "AVFUSE_CORES"
+
+
 def cores() -> int:
-    """How many this process may use."""
+    """How many this process may use: those of the system, or fewer where the environment's AVFUSE_CORES says so."""
     # macOS and Windows tell how many there are, and no more.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get(LIMIT, "")
+    return min(there, int(told)) if told.isdecimal() and int(told) else there
 
 
 def on_cores(function: Callable[[Item], Result], items: Iterable[Item], *, most: int = 2) -> list[Result]:

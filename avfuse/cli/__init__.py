@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from avfuse.cli import learning, measuring, space, timeline  # noqa: F401  (each adds its commands)
+from avfuse.cli import learning, measuring, preparing, space, timeline  # noqa: F401  (each adds its commands)
 from avfuse.cli.options import DONE, DOUBTFUL, FAULT, INTERRUPTED, TERMINATED, USAGE, app
 from avfuse.console import say
 from avfuse.errors import AvfuseError, WeakAlignmentError

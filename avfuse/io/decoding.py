@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse._kernels.picture import block_means
+from avfuse.cores import cores
 from avfuse.errors import ReadError
 from avfuse.files import for_ffmpeg
-from avfuse.io.frames import Layout, SoundPacker, layout_of, picture
+from avfuse.io.frames import Layout, PicturePacker, SoundPacker, layout_of
 from avfuse.io.placing import Findings, Placer
 from avfuse.resampling import regroup, resample_pieces
 from avfuse.stream import Array, Block
@@ -202,12 +203,13 @@ class PictureSource:
         """See `Stream.blocks`; pictures are never resampled, so `rate` must be None."""
         times: list[float] = []
         frames: list[NDArray[np.uint8]] = []
+        packed = PicturePacker(self.width, self.height, self.rotation)
         for time, frame in self.frames(Findings()):
             if times and time >= times[0] + duration:
                 yield np.array(times), np.stack(frames)
                 times, frames = [], []
             times.append(time)
-            frames.append(picture(frame, self.width, self.height, self.rotation))
+            frames.append(packed(frame))
         if times:
             yield np.array(times), np.stack(frames)
 
@@ -237,7 +239,7 @@ class PictureSource:
     def frames(self, findings: Findings, threads: int = 0) -> Iterator[tuple[float, Any]]:
         """(time, PyAV frame), times rising; frames that are not later than the one before are left out.
 
-        threads: 0 for as many as FFmpeg likes; 1 is quickest for the first frame alone.
+        threads: 0 for as many as there are cores; 1 is quickest for the first frame alone.
         """
         previous: float | None = None
         shift = -self.zero
@@ -245,7 +247,8 @@ class PictureSource:
         with opened(self.path) as container:
             stream = container.streams[self.index]
             stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = threads
+            # On many cores FFmpeg itself takes one thread more, and 16 at most.
+            stream.codec_context.thread_count = threads or (min(cores() + 1, 16) if cores() > 1 else 1)
             for frame in decoded(container, stream, findings):
                 period = 1.0 / self.rate
                 if frame.pts is not None:

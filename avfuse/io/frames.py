@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+
+from avfuse.cores import cores
 
 # Format name without its "p" for planar: element type, middle and full scale.
 _FORMATS: dict[str, tuple[type[np.generic], float, float]] = {
@@ -20,6 +23,10 @@ _FORMATS: dict[str, tuple[type[np.generic], float, float]] = {
     "flt": (np.float32, 0.0, 1.0),
     "dbl": (np.float64, 0.0, 1.0),
 }
+
+_SMALL = 512 * 512  # pixels
+# Older releases of PyAV scale with one thread.
+_HAS_THREADS = "threads" in (VideoReformatter.reformat.__doc__ or "")
 
 Layout = tuple[int, str, int]  # rate in Hz, sample format, channels
 
@@ -86,13 +93,23 @@ class SoundPacker:
         del self.sizes[:frames], self.stamps[:frames], self._frames[:frames]
 
 
-def picture(frame: Any, width: int, height: int, rotation: int) -> NDArray[np.uint8]:
-    """A video frame as `(height, width, 3)` uint8 RGB, turned upright.
+class PicturePacker:
+    """Makes arrays of the frames of one track, `(height, width, 3)` uint8 RGB, turned upright.
 
     width, height: of the upright picture; frames of another size are scaled to it.
     rotation: degrees counter-clockwise, a multiple of 90.
     """
-    turns = rotation // 90 % 4
-    stored = (height, width) if turns % 2 else (width, height)
-    values = frame.to_ndarray(format="rgb24", width=stored[0], height=stored[1])
-    return np.ascontiguousarray(np.rot90(values, turns)) if turns else values
+
+    def __init__(self, width: int, height: int, rotation: int = 0) -> None:
+        self._turns = rotation // 90 % 4
+        self._stored = (height, width) if self._turns % 2 else (width, height)
+        # One for all frames: by itself, each would set up a scaler with threads of its own, which takes longer than
+        # the scaling. Nor are small pictures worth threads.
+        self._scaler = VideoReformatter()
+        self._threads = {"threads": 1 if width * height < _SMALL else cores()} if _HAS_THREADS else {}
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        width, height = self._stored
+        made: Any = self._scaler.reformat(frame, width, height, "rgb24", **self._threads)
+        values: NDArray[np.uint8] = made.to_ndarray()
+        return np.ascontiguousarray(np.rot90(values, self._turns)) if self._turns else values

@@ -16,7 +16,16 @@ _TABLES = {".csv", ".tsv", ".txt", ".tum", ".dat", ".log", ".asc"}
 _PARQUET = {".parquet", ".pq"}
 _ARRAYS = {".npy", ".npz"}
 _BAGS = {".bag", ".db3", ".mcap"}
+_XDF = {".xdf", ".xdfz"}
 TABLES = ("text", "parquet", "arrays")  # forms that leave open what their columns are
+# FFmpeg tells media by their bytes. Of files in a folder: what holds pictures that move, and what holds sound.
+VIDEOS = frozenset(
+    ".3gp .asf .avi .flv .m2t .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv".split()  # noqa: SIM905  (twenty quoted words are harder to read)
+)
+_SOUNDS = frozenset(
+    ".aac .ac3 .aif .aiff .amr .au .caf .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .rf64 .w64 .wav .wma .wv".split()  # noqa: SIM905
+)
+_RECORDINGS = VIDEOS | _SOUNDS | _TABLES | _PARQUET | _ARRAYS | _BAGS | _XDF
 
 
 def read(
@@ -110,6 +119,11 @@ def format_of(path: str) -> str:
         return "parquet"
     if suffix in _ARRAYS:
         return "arrays"
-    if suffix in (".xdf", ".xdfz"):
+    if suffix in _XDF:
         return "xdf"
     return "bag" if suffix in _BAGS else "media"
+
+
+def is_named_as_recording(name: str) -> bool:
+    """Whether a file of this name is likely one that `read` takes: of media and sensors, by the suffix."""
+    return os.path.splitext(name.lower().removesuffix(".gz"))[1] in _RECORDINGS

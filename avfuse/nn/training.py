@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
@@ -25,7 +24,7 @@ from torch import Tensor
 from avfuse.batches import NoWindowError, Window, collate, windows
 from avfuse.errors import ReadError, StreamError
 from avfuse.files import check_folder, replacing
-from avfuse.manifests import Event, align_event, read_manifest
+from avfuse.manifests import Event, align_event, read_manifest, split_events
 from avfuse.nn.calibration import Calibration, fit_spread, fit_temperature, fit_threshold, probabilities
 from avfuse.nn.checkpoints import (
     load_checkpoint,
@@ -297,16 +296,9 @@ def _pace(done: float, warmup: float, schedule: str) -> float:
 
 
 def _split(events: Sequence[Event], configuration: Configuration) -> dict[str, list[Event]]:
-    """By the manifest, and by a seeded order where that leaves it open; an event is in one split."""
+    """As `split_events` does; what is learned from, and what chooses the epoch, must be there."""
     told = configuration.data
-    found: dict[str, list[Event]] = {
-        name: [e for e in events if e.split == name] for name in ("train", "validation", "test")
-    }
-    open_ones = [event for event in events if event.split is None]
-    order = np.random.default_rng(configuration.seed).permutation(len(open_ones))
-    ends = np.round(np.cumsum([told.validation, told.test]) * len(open_ones)).astype(int)
-    for name, part in zip(("validation", "test", "train"), np.split(order, ends), strict=True):
-        found[name] += [open_ones[k] for k in sorted(part)]
+    found = split_events(events, validation=told.validation, test=told.test, seed=configuration.seed)
     for name in ("train", "validation"):
         if not found[name]:
             raise StreamError(
@@ -356,6 +348,8 @@ def windows_of(event: Event, configuration: Configuration, cache: Path | None) -
             duration=told.duration,
             hop=told.hop,
             streams=streams,
+            start=event.start,
+            end=event.end,
             timeline=told.timeline,
             size=told.size,
             label=event.label_of,

@@ -49,7 +49,7 @@ class _Run:
     """Contiguous sound: sample k of the run lies at origin + k / rate; blocks that are done with are forgotten."""
 
     def __init__(self, origin: float, rate: float, values: Sound) -> None:
-        self._origin = origin
+        self.origin = origin
         self._rate = rate
         self._blocks = [values]
         self._forgotten = 0
@@ -57,7 +57,7 @@ class _Run:
 
     @property
     def end(self) -> float:
-        return self._origin + self._samples / self._rate
+        return self.origin + self._samples / self._rate
 
     @property
     def is_forgotten(self) -> bool:
@@ -68,7 +68,7 @@ class _Run:
         self._samples += int(values.shape[1])
 
     def forget_before(self, time: float) -> None:
-        unneeded = (time - self._origin) * self._rate
+        unneeded = (time - self.origin) * self._rate
         while self._blocks and self._forgotten + self._blocks[0].shape[1] <= unneeded:
             self._forgotten += int(self._blocks.pop(0).shape[1])
 
@@ -77,19 +77,23 @@ class _Run:
         zeros = np.zeros((self._blocks[0].shape[0], _TAPS), np.float32)
         padded = np.concatenate([zeros, *self._blocks, zeros], axis=1)
         n = self._samples - self._forgotten
-        starts, rows, weights = locate(times, self._origin, self._rate, self._forgotten, n, _TAPS, _PHASES)
+        starts, rows, weights = locate(times, self.origin, self._rate, self._forgotten, n, _TAPS, _PHASES)
         found: Sound = interpolated(padded, _table(), starts, rows, weights)
         return found
 
 
-class _Window:
-    """The part of a recording's sound around the outputs being made; moves forward only."""
+class InterpolatedSound:
+    """A recording's sound at any times, read forward: what lies before the earliest time asked for is forgotten.
+
+    rate: Hz to which it is resampled while it is read, which is what keeps images out where the outputs are farther
+        apart than the recording's samples.
+    """
 
     def __init__(self, sound: Stream, rate: float) -> None:
         self._name = sound.name
         self._rate = rate
         self._reach = (_TAPS // 2 + 1) / rate
-        self._blocks: Iterator[Block] = sound.blocks(_BLOCK)
+        self._blocks: Iterator[Block] = sound.blocks(_BLOCK, rate if rate != sound.rate else None)
         self._runs: list[_Run] = []
         self._read_until = -math.inf
         self.channels = 0
@@ -122,17 +126,30 @@ class _Window:
         self._read_until = math.inf
         return False
 
-    def at(self, times: NDArray[np.float64]) -> Sound:
+    def at(self, times: NDArray[np.float64], since: float = math.inf) -> Sound:
+        """(channels, m) float32 at rising `times` in the recording's own; silence at NaN and where it says nothing.
+
+        since: the earliest time that will still be asked for, where that is before these.
+        """
         known = times if np.isfinite(times).all() else times[np.isfinite(times)]
         if known.size == 0 or self.channels == 0:
             return np.zeros((self.channels, times.size), np.float32)
         # Maps of clocks rise, so the ends are the extremes.
         first, last = float(known[0]) - self._reach, float(known[-1]) + self._reach
-        self._forget_before(first)
+        kept = min(first, since - self._reach)
+        self._forget_before(kept)
         while self._read_until < last and self._pull():
-            self._forget_before(first)
+            self._forget_before(kept)
         parts = [run.at(times) for run in self._runs if not run.is_forgotten]
         return sum(parts[1:], start=parts[0]) if parts else np.zeros((self.channels, times.size), np.float32)
+
+    def covers(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Where the recording says something, of times that were just asked for."""
+        found = np.zeros(times.shape, bool)
+        half = 0.5 / self._rate
+        for run in self._runs:
+            found |= (times >= run.origin - half) & (times < run.end + half)
+        return found
 
     def _forget_before(self, time: float) -> None:
         """Drop what lies before `time`, which is all that keeps a long recording out of memory."""
@@ -156,7 +173,7 @@ class PlacedSound:
             raise StreamError(
                 f"Stream {sound.name!r}: kind {sound.kind!r}, rate {sound.rate}; expected sound with a rate"
             )
-        self._window = _Window(sound, sound.rate)
+        self._window = InterpolatedSound(sound, sound.rate)
         self._back = clock.inverse()
         self._start = start
         self._done = 0

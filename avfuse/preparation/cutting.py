@@ -1,0 +1,369 @@
+"""Streams of an aligned event, cut exactly into windows of its timeline, one after the other.
+
+Sound is evaluated at the window's own samples, so that it begins with the window and has the same number of samples in
+each. Pictures keep their frames, each at its own time, or come at even times. Whatever is read is read once, forward.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.batches import Samples, Track
+from avfuse.errors import StreamError
+from avfuse.io.frames import PicturePacker
+from avfuse.preparation.encoding import Encoded, encode_pictures, encode_samples, encode_sound
+from avfuse.preparation.keeping import KeptPictures
+from avfuse.preparation.recipe import PictureForm, Recipe, SoundForm
+from avfuse.preparation.shaping import Shaper
+from avfuse.rendering.placing import InterpolatedSound
+
+F64 = NDArray[np.float64]
+_BLOCK = 10.0  # seconds of sound that are evaluated at once
+# Seconds for which a value stands where nothing follows it: a camera or a log that pauses longer has a gap.
+_HOLD = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A window to be cut: start <= t < end on the timeline. following: the start of the next one, or infinity."""
+
+    start: float
+    end: float
+    following: float = math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What one stream has in a window.
+
+    file: encoded. times: seconds since the window's start of each frame; None for sound, whose sample k is at
+    k / rate, and for archives, which hold their own. start: seconds of the first sample since the window's start.
+    coverage: share of the window of which there is something. valid: where it is, in seconds since the window's start.
+    clipped: samples beyond full scale. confidence, std: of the clock. source_start: own time at the window's start.
+    """
+
+    file: Encoded
+    start: float
+    samples: int
+    rate: float | None
+    coverage: float
+    valid: tuple[tuple[float, float], ...]
+    confidence: float
+    std: float
+    source_start: float
+    times: F64 | None = None
+    clipped: int = 0
+
+
+class Cutter:
+    """One stream, window after window; `None` where it has nothing in one."""
+
+    def __init__(self, track: Track, recipe: Recipe, transform: str | None) -> None:
+        self.track = track
+        kind = track.stream.kind
+        self._source: _Sound | _Pictures | _Others
+        if kind == "sound":
+            self._source = _Sound(track, recipe.sound)
+        elif kind == "picture":
+            self._source = _Pictures(track, recipe.picture)
+        else:
+            self._source = _Others(track)
+        self._transform = None if transform is None else load_function(transform)
+        self._name = transform
+
+    def take(self, slot: Slot) -> Piece | None:
+        """Raises StreamError where a transform returns what cannot be stored."""
+        middle = 0.5 * (slot.start + slot.end)
+        confidence, std = self.track.doubt(middle)
+        own = self.track.own(slot.start)
+        if self._transform is None:
+            found = self._source.encoded(slot)
+            return found and replace(found, confidence=confidence, std=std, source_start=own)
+        samples, spans = self._source.samples(slot)
+        if not len(samples.times):
+            return None
+        samples = replace(samples, confidence=confidence, std=std)
+        made = self._transform(samples)
+        if not isinstance(made, Samples):
+            made = _as_samples(made, samples, self._name)
+        return _archived(made, slot, spans, self._source.rate if len(made.times) == len(samples.times) else None, own)
+
+
+def load_function(place: str) -> Any:
+    """What "module:function" names. Raises StreamError where it is not there."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise StreamError(f"transform {place!r}: {error}; expected module:function that can be imported") from error
+
+
+def _as_samples(made: Any, samples: Samples, name: str | None) -> Samples:
+    """An array of a transform: a row for each sample, or rows at even times over those of the samples."""
+    values = np.asarray(made)
+    if values.ndim == 0 or values.dtype.kind not in "biuf":
+        raise StreamError(
+            f"transform {name!r} returned {type(made).__name__}; expected an array, time first, or Samples"
+        )
+    times = samples.times
+    if len(values) != len(times):
+        # Rows in the middle of equal parts of the stretch.
+        step = (times[-1] - times[0]) / max(1, len(times) - 1)
+        stretch = times[-1] + step - times[0]
+        times = times[0] + (np.arange(len(values)) + 0.5) * stretch / max(1, len(values))
+    valid = np.isfinite(values.reshape(len(values), -1)).all(axis=1) if values.dtype.kind == "f" else None
+    known = np.ones(len(values), bool) if valid is None else valid
+    return Samples(np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, 0), times, known,
+                   samples.confidence, samples.std)  # fmt: skip
+
+
+def _archived(
+    samples: Samples, slot: Slot, spans: list[tuple[float, float]], rate: float | None, own: float
+) -> Piece | None:
+    if not samples.valid.any():
+        return None
+    first = float(samples.times[0]) - slot.start
+    return Piece(
+        encode_samples(samples, slot.start), first, len(samples.times), rate, *_covered(spans, slot),
+        samples.confidence, samples.std, own,
+    )  # fmt: skip
+
+
+def _covered(spans: list[tuple[float, float]], slot: Slot) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Share of the window that spans of the timeline cover, and these from its start; spans are in order."""
+    joined: list[list[float]] = []
+    for low, high in spans:
+        low, high = max(low, slot.start), min(high, slot.end)
+        if high <= low:
+            continue
+        if joined and low - joined[-1][1] <= 1e-6:
+            joined[-1][1] = max(joined[-1][1], high)
+        else:
+            joined.append([low, high])
+    # Microseconds: what is finer is rounding, and would make rows differ.
+    found = tuple((round(low - slot.start, 6), round(high - slot.start, 6)) for low, high in joined)
+    share = sum(high - low for low, high in found) / (slot.end - slot.start)
+    return min(1.0, round(share, 6)), found
+
+
+class _Sound:
+    """Sound at the samples of windows: sample k of a window is at its start + k / rate."""
+
+    def __init__(self, track: Track, form: SoundForm) -> None:
+        rate = track.stream.rate
+        assert rate is not None  # of sound: see `Stream`
+        self.rate: float = form.rate or float(max(1, round(rate)))
+        self._form = form
+        self._clock, self._back = track.clock, track.clock.inverse()
+        # Where the rate is nearly right, samples are evaluated between those recorded; else it is resampled first.
+        close = abs(self.rate - rate) < 1e-3 * rate
+        self._sound = InterpolatedSound(track.stream, rate if close else self.rate)
+
+    def _blocks(self, slot: Slot, known: list[NDArray[np.bool_]]) -> Iterator[NDArray[np.float32]]:
+        count = math.floor((slot.end - slot.start) * self.rate + 0.5)
+        since = float(self._back(slot.following)) if math.isfinite(slot.following) else math.inf
+        since = -math.inf if math.isnan(since) else since
+        size = round(_BLOCK * self.rate)
+        for first in range(0, count, size):
+            k = np.arange(first, min(first + size, count))
+            times = np.asarray(self._back(slot.start + k / self.rate), np.float64)
+            values = self._sound.at(times, since)
+            known.append(self._sound.covers(times))
+            if values.shape[0]:
+                yield values.mean(axis=0, keepdims=True) if self._form.mono else values
+
+    def encoded(self, slot: Slot) -> Piece | None:
+        known: list[NDArray[np.bool_]] = []
+        try:
+            file, clipped = encode_sound(self._blocks(slot, known), self.rate, self._form)
+        except StreamError:  # no sample at all
+            return None
+        mask = np.concatenate(known)
+        if not mask.any():
+            return None
+        coverage, valid = _covered(self._spans(mask, slot), slot)
+        return Piece(file, 0.0, len(mask), self.rate, coverage, valid, 1.0, 0.0, 0.0, clipped=clipped)
+
+    def samples(self, slot: Slot) -> tuple[Samples, list[tuple[float, float]]]:
+        known: list[NDArray[np.bool_]] = []
+        parts = list(self._blocks(slot, known))
+        if not parts:
+            return _NONE, []
+        values, mask = np.concatenate(parts, axis=1).T, np.concatenate(known)
+        times = slot.start + np.arange(len(mask)) / self.rate
+        return Samples(np.where(mask[:, None], values, 0), times, mask, rate=self.rate), self._spans(mask, slot)
+
+    def _spans(self, mask: NDArray[np.bool_], slot: Slot) -> list[tuple[float, float]]:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+        # The last sample stands until the window ends: rounding may put that a part of a sample later.
+        ends = [slot.end if stop == len(mask) else slot.start + stop / self.rate for stop in edges[1::2]]
+        return [(slot.start + first / self.rate, end) for first, end in zip(edges[::2], ends, strict=True)]
+
+
+class _Pictures:
+    """Frames of a window in their stored form; those that the next window needs as well are kept."""
+
+    def __init__(self, track: Track, form: PictureForm) -> None:
+        self._form = form
+        own = track.stream.rate or 25.0
+        self.rate: float = form.rate or own
+        self._period = 1.0 / own
+        self._read = _on_timeline(track, form)
+        self._kept: deque[tuple[float, Any]] = deque()
+
+    def encoded(self, slot: Slot) -> Piece | None:
+        spans: list[tuple[float, float]] = []
+        times: list[float] = []
+
+        def frames() -> Iterator[tuple[float, Any]]:
+            for stamp, time, frame in self._chosen(slot, spans):
+                times.append(time - slot.start)
+                yield stamp - slot.start, frame
+
+        file = encode_pictures(frames(), self.rate, self._form)
+        if file is None:
+            return None
+        coverage, valid = _covered(spans, slot)
+        return Piece(file, times[0], len(times), self.rate, coverage, valid, 1.0, 0.0, 0.0, np.array(times))
+
+    def samples(self, slot: Slot) -> tuple[Samples, list[tuple[float, float]]]:
+        spans: list[tuple[float, float]] = []
+        times: list[float] = []
+        found: list[NDArray[np.uint8]] = []
+        packed: PicturePacker | None = None
+        for _, time, frame in self._chosen(slot, spans):
+            packed = packed or PicturePacker(frame.width, frame.height)
+            times.append(time)
+            found.append(packed(frame))
+        if not found:
+            return _NONE, []
+        return Samples(np.stack(found), np.array(times), np.ones(len(times), bool)), spans
+
+    def _chosen(self, slot: Slot, spans: list[tuple[float, float]]) -> Iterator[tuple[float, float, Any]]:
+        """(stamp, time, frame) of a window: every frame, or the nearest one to each of the even times.
+
+        spans: takes from when to when there is a picture.
+        """
+        if self._form.rate is None:
+            for time, frame in self._noting(slot, spans):
+                if slot.start <= time < slot.end:
+                    yield time, time, frame
+            return
+        count = math.floor((slot.end - slot.start) * self.rate + 0.5)
+        done = 0
+        before: tuple[float, Any] | None = None
+        for time, frame in self._noting(slot, spans):
+            while before is not None and done < count and slot.start + done / self.rate <= 0.5 * (before[0] + time):
+                yield slot.start + done / self.rate, *before
+                done += 1
+            before = time, frame
+        while before is not None and done < count:
+            yield slot.start + done / self.rate, *before
+            done += 1
+
+    def _noting(self, slot: Slot, spans: list[tuple[float, float]]) -> Iterator[tuple[float, Any]]:
+        """Frames of `_over`, and how long each is shown."""
+        before: float | None = None
+        for time, frame in self._over(slot):
+            if before is not None:
+                spans.append((before, min(time, before + _HOLD)))
+            before = time
+            yield time, frame
+        if before is not None:
+            spans.append((before, before + self._period))
+
+    def _over(self, slot: Slot) -> Iterator[tuple[float, Any]]:
+        """(time, frame) from the last one before the window to the first one after it."""
+        earlier, self._kept = self._kept, deque()
+        for time, frame in chain(_emptied(earlier), self._read):
+            self._keep(time, frame, slot.following)
+            yield time, frame
+            if time >= slot.end:
+                break
+        for time, frame in earlier:
+            self._keep(time, frame, slot.following)
+
+    def _keep(self, time: float, frame: Any, following: float) -> None:
+        self._kept.append((time, frame))
+        # The one that is shown when the next window begins is needed, but none before it.
+        while len(self._kept) > 1 and self._kept[1][0] <= following:
+            self._kept.popleft()
+
+
+def _emptied(items: deque[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    while items:
+        yield items.popleft()
+
+
+def _on_timeline(track: Track, form: PictureForm) -> Iterator[tuple[float, Any]]:
+    """(time, frame) on the timeline, in order; of equal times the first."""
+    held: list[tuple[float, int, Any]] = []  # a heap: a clock that was set back brings frames out of order
+    last = -math.inf
+    for number, (own, frame) in enumerate(chain(_frames_of(track, form), [(math.inf, None)])):
+        # Nothing that comes later lies before this.
+        reached = track.earliest_after(own) if frame is not None else math.inf
+        time = float(track.clock(own)) if frame is not None else math.nan
+        if not math.isnan(time):
+            heapq.heappush(held, (time, number, frame))
+        while held and held[0][0] <= reached:
+            time, _, shown = heapq.heappop(held)
+            if time > last:
+                last = time
+                yield time, shown
+
+
+def _frames_of(track: Track, form: PictureForm) -> Iterator[tuple[float, Any]]:
+    """(own time, frame) as they are stored."""
+    source = track.stream.values
+    if isinstance(source, KeptPictures):
+        yield from source.shaped_frames()
+        return
+    import av
+
+    shaper = Shaper(form)
+    for times, images in track.stream.blocks(0.25):
+        for time, image in zip(times, images, strict=True):
+            grey = image.ndim == 2 or image.shape[-1] == 1
+            plane = np.ascontiguousarray(image.reshape(image.shape[:2]) if grey else image, np.uint8)
+            yield float(time), shaper(av.VideoFrame.from_ndarray(plane, format="gray" if grey else "rgb24"))
+
+
+class _Others:
+    """Sensors and text, as `avfuse.windows` cuts them."""
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self.rate = track.stream.rate
+
+    def encoded(self, slot: Slot) -> Piece | None:
+        samples, spans = self.samples(slot)
+        return _archived(samples, slot, spans, self.rate, 0.0) if len(samples.times) else None
+
+    def samples(self, slot: Slot) -> tuple[Samples, list[tuple[float, float]]]:
+        samples = self._track.take(slot.start, slot.end)
+        if not len(samples.times):
+            return _NONE, []
+        if self._track.stream.kind == "text":  # which is there when somebody speaks
+            return samples, [(slot.start, slot.end)]
+        known = samples.times[samples.valid]
+        if not len(known):
+            return samples, []
+        # From the middle between a value and the one before it, to that of the next: the ends stand for as long.
+        step = float(np.median(np.diff(known))) if len(known) > 1 else 0.0
+        low, high = known - 0.5 * np.minimum(np.diff(known, prepend=known[0] - step), _HOLD), np.empty_like(known)
+        high[:-1], high[-1] = known[:-1] + 0.5 * np.minimum(np.diff(known), _HOLD), known[-1] + step
+        low[0] -= 0.5 * step
+        return samples, list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+_NONE = Samples(np.zeros((0, 1)), np.zeros(0), np.zeros(0, bool))

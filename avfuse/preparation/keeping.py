@@ -1,0 +1,223 @@
+"""Recordings that are decoded once, however often they are looked at.
+
+An event is heard to align it, looked at to check it, and then cut. What the first reading decodes is kept in files
+without a name below the working folder: sound as it is, pictures as they will be stored, which is small, and the
+brightness that the check looks at. A file that grows beyond a limit is given up, and decoding is done again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfuse.io.decoding import PictureSource, SoundSource
+from avfuse.io.placing import Findings
+from avfuse.preparation.shaping import Shaper, frame_from, values_of
+from avfuse.stream import Recording
+
+Item = TypeVar("Item")
+Given = TypeVar("Given")
+Sound = tuple[float, float, NDArray[np.float32]]
+Frame = tuple[float, Any]
+Grey = tuple[float, NDArray[np.uint8]]
+
+
+class Spool(Generic[Item]):
+    """Items in a file without a name, written by the first who reads all of them.
+
+    pack: item -> what is remembered of it, and an array; unpack: the same back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limit: float,
+        pack: Callable[[Item], tuple[Any, NDArray[Any]]],
+        unpack: Callable[[Any, NDArray[Any]], Item],
+    ) -> None:
+        self._folder, self._limit = folder, limit
+        self._pack, self._unpack = pack, unpack
+        self._facts: list[tuple[Any, int, tuple[int, ...], np.dtype[Any]]] = []
+        self._file: Any = None
+        self._writing = threading.Lock()
+        self.complete = False
+
+    def noting(self, items: Iterator[Given], kept: Callable[[Given], Item]) -> Iterator[Given]:
+        """`items` as they come; what `kept` makes of them is kept, where nobody else does so already."""
+        if self.complete or self._limit <= 0 or not self._writing.acquire(blocking=False):
+            yield from items
+            return
+        try:
+            self._facts, self._file, size = [], tempfile.TemporaryFile(dir=self._folder), 0  # noqa: SIM115  (see above)
+            for item in items:
+                if self._file is not None:
+                    facts, values = self._pack(kept(item))
+                    self._facts.append((facts, size, values.shape, values.dtype))
+                    self._file.write(np.ascontiguousarray(values).data)
+                    size += values.nbytes
+                    if size > self._limit:
+                        self._limit = 0  # another reading would find as much
+                        self._forget()
+                yield item
+            if self._file is not None:
+                self._file.flush()
+                self.complete = True
+        finally:
+            if not self.complete:
+                self._forget()
+            self._writing.release()
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._facts, self._file = [], None
+
+    def read(self) -> Iterator[Item]:
+        """What was kept, in order; several may read at once."""
+        number = self._file.fileno()
+        for facts, start, shape, dtype in self._facts:
+            values = np.empty(shape, dtype)
+            done, raw = 0, values.reshape(-1).view(np.uint8)
+            while done < raw.size:
+                done += os.preadv(number, [raw[done:].data], start + done)
+            yield self._unpack(facts, values)
+
+    def through(self, items: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+        """`items()`, the first time; what was kept of them after that."""
+        return self.read() if self.complete else self.noting(items(), lambda item: item)
+
+
+@dataclass
+class Reading:
+    """What reading a stream brought to light.
+
+    reached: own time at which it ended; None while it was not read to its end. damaged: packets or frames that could
+    not be decoded as they should. findings: see there.
+    """
+
+    reached: float | None = None
+    damaged_frames: int = 0
+    findings: Findings = field(default_factory=Findings)
+
+    def begin(self) -> Findings:
+        self.reached, self.damaged_frames, self.findings = None, 0, Findings()
+        return self.findings
+
+    @property
+    def damaged(self) -> int:
+        return self.findings.corrupt_packets + self.damaged_frames
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeptSound(SoundSource):
+    """A `SoundSource` whose samples are kept."""
+
+    spool: Spool[Sound]
+    reading: Reading = field(default_factory=Reading)
+
+    def _native(self, findings: Findings) -> Iterator[Sound]:
+        def decoded() -> Iterator[Sound]:
+            end = None
+            for rate, start, values in SoundSource._native(self, self.reading.begin()):
+                end = start + values.shape[1] / rate
+                yield rate, start, values
+            self.reading.reached = end
+
+        yield from self.spool.through(decoded)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeptPictures(PictureSource):
+    """A `PictureSource` whose frames are kept as they will be stored, and their brightness as the check looks at it."""
+
+    shaper: Shaper
+    shaped: Spool[Frame]
+    greys: dict[int, Spool[Grey]]
+    folder: Path
+    limit: float
+    reading: Reading = field(default_factory=Reading)
+
+    def grey(self, pixels: int, findings: Findings) -> Iterator[Grey]:
+        spool = self.greys.get(pixels)
+        if spool is None:
+            spool = Spool(self.folder, self.limit, lambda item: item, lambda time, values: (time, values))
+            self.greys[pixels] = spool
+        yield from spool.through(lambda: PictureSource.grey(self, pixels, findings))
+
+    def frames(self, findings: Findings, threads: int = 0) -> Iterator[Frame]:
+        found = self._decoded(threads)
+        yield from self.shaped.noting(found, lambda item: (item[0], self.shaper(item[1])))
+
+    def shaped_frames(self) -> Iterator[Frame]:
+        """(time, PyAV frame) as they are stored."""
+        if self.shaped.complete:
+            yield from self.shaped.read()
+            return
+        for time, frame in self._decoded():
+            yield time, self.shaper(frame)
+
+    def _decoded(self, threads: int = 0) -> Iterator[Frame]:
+        end = None
+        for time, frame in PictureSource.frames(self, self.reading.begin(), threads):
+            self.reading.damaged_frames += bool(frame.is_corrupt)
+            end = time
+            yield time, frame
+        self.reading.reached = None if end is None else end + 1.0 / self.rate
+
+
+def keeping(recording: Recording, shaper: Callable[[], Shaper], folder: Path, limit: float) -> Recording:
+    """The recording, its sound and pictures decoded once where `limit` bytes of each suffice."""
+
+    def kept(source: Any) -> Any:
+        given = {f.name: getattr(source, f.name) for f in fields(source)} if type(source) in _KEPT else {}
+        if type(source) is SoundSource:
+            return KeptSound(**given, spool=Spool(folder, limit, _packed_sound, _unpacked_sound))
+        if type(source) is PictureSource:
+            spool: Spool[Frame] = Spool(folder, limit, _packed_frame, frame_from)
+            return KeptPictures(**given, shaper=shaper(), shaped=spool, greys={}, folder=folder, limit=limit)
+        return source
+
+    return replace(recording, streams=tuple(replace(s, values=kept(s.values)) for s in recording.streams))
+
+
+_KEPT = (SoundSource, PictureSource)
+
+
+def damage_of(recording: Recording) -> list[str]:
+    """What is wrong with the streams that were read: in words, none where they are whole."""
+    found = []
+    for stream in recording.streams:
+        if not isinstance(stream.values, KeptSound | KeptPictures):
+            continue
+        reading = stream.values.reading
+        if reading.damaged:
+            found.append(f"{stream.name}: {reading.damaged} damaged packets or frames")
+        if reading.reached is not None and stream.end - reading.reached > max(_SHORT, min(1.0, 0.05 * stream.duration)):
+            held = max(0.0, reading.reached - stream.start_time)
+            found.append(f"{stream.name}: states {stream.duration:.2f} s and holds {held:.2f} s: cut short")
+    return found
+
+
+_SHORT = 0.2  # seconds that a stream may lack at its end: encoders and headers round
+
+
+def _packed_sound(item: Sound) -> tuple[tuple[float, float], NDArray[np.float32]]:
+    rate, start, values = item
+    return (rate, start), values
+
+
+def _unpacked_sound(facts: tuple[float, float], values: NDArray[np.float32]) -> Sound:
+    return (*facts, values)
+
+
+def _packed_frame(item: Frame) -> tuple[float, NDArray[np.uint8]]:
+    time, frame = item
+    return time, values_of(frame)

@@ -1,0 +1,150 @@
+"""Files here or elsewhere: a folder, or any address that fsspec knows ("s3://bucket/data", "memory://x")."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from avfuse.errors import ReadError, StreamError, WriteError
+from avfuse.files import FAULTS_OF_THE_DISK, check_folder
+
+ASIDE = ".parts"  # folder of what is not finished
+
+
+def is_address(path: str) -> bool:
+    return "://" in path
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """fsspec's file system and the path in it. Raises StreamError where fsspec, or what it needs, is not installed."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise StreamError(f"{address}: fsspec is not installed; expected pip install 'avfuse[scale]'") from error
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError, OSError) as error:
+        raise StreamError(
+            f"{address}: cannot be reached ({error}); expected a folder, or an address of fsspec"
+        ) from error
+    return found
+
+
+def fetched(path: str, folder: Path) -> str:
+    """The path itself, or a copy in `folder` of what lies elsewhere. Raises ReadError where that cannot be had."""
+    if not is_address(path):
+        return path
+    system, inside = file_system(path)
+    target = folder / f"fetched-{len(os.listdir(folder))}" / os.path.basename(inside)
+    target.parent.mkdir(parents=True)
+    try:
+        system.get_file(inside, str(target))
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such file; expected a recording") from None
+    except Exception as error:  # whatever a remote store raises
+        raise ReadError(f"{path}: cannot be fetched ({type(error).__name__}: {error})") from error
+    return str(target)
+
+
+class Store:
+    """A folder that files are written to, whole or not at all; names are relative, with slashes."""
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        self.place = os.fspath(place)
+        self._remote: Any = None
+        if is_address(self.place):
+            self._remote, self._root = file_system(self.place)
+        else:
+            self._root = self.place
+
+    def prepare(self) -> None:
+        """Raises WriteError where nothing can be written."""
+        if self._remote is None:
+            check_folder(self._root)
+            os.makedirs(self._root, exist_ok=True)
+
+    def path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        return self.size(name) is not None
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where it is not there."""
+        try:
+            if self._remote is None:
+                return os.path.getsize(self.path(name))
+            return int(self._remote.size(self.path(name)) or 0)
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Of the files in a folder, sorted; none where it is not there."""
+        try:
+            if self._remote is None:
+                return sorted(os.listdir(self.path(folder)))
+            return sorted(str(found).rpartition("/")[2] for found in self._remote.ls(self.path(folder), detail=False))
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        with (self._remote.open if self._remote is not None else open)(self.path(name), "rb") as file:
+            yield file
+
+    def read(self, name: str) -> bytes:
+        with self.reading(name) as file:
+            return file.read()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A file that is there, under its name, once the block has ended well. Raises WriteError for a full disk."""
+        if self._remote is None:
+            yield from self._local(name)
+            return
+        with tempfile.TemporaryDirectory(prefix="avfuse-") as folder:
+            local = Path(folder) / "file"
+            with local.open("wb") as file:
+                yield file
+            try:
+                self._remote.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+                # Under its own name at once: stores of objects show nothing of what is not whole.
+                self._remote.put_file(str(local), self.path(name))
+            except OSError as error:
+                raise WriteError(f"{self.place}/{name}: cannot be written ({error})") from error
+
+    def _local(self, name: str) -> Iterator[IO[bytes]]:
+        # Aside, so that what is killed leaves nothing beside what is whole.
+        temporary = Path(self.path(f"{ASIDE}/{secrets.token_hex(8)}.tmp"))
+        try:
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                yield file
+            temporary.replace(self.path(name))
+        except OSError as error:
+            if error.errno in FAULTS_OF_THE_DISK or isinstance(error, PermissionError):
+                raise WriteError(f"{self.path(name)}: cannot be written ({error.strerror})") from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        with self.writing(name) as file:
+            file.write(data)
+
+    def remove(self, name: str) -> None:
+        """A file or a folder with all that is in it; nothing where it is not there."""
+        if self._remote is not None:
+            if self._remote.exists(self.path(name)):
+                self._remote.rm(self.path(name), recursive=True)
+        elif os.path.isdir(self.path(name)):
+            shutil.rmtree(self.path(name))
+        elif os.path.exists(self.path(name)):
+            os.unlink(self.path(name))
