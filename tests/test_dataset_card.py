@@ -27,10 +27,12 @@ from chromium import PROGRAM, Chromium
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from avfuse.preparation.recipe import PictureForm, Recipe
 from avfuse.reporting import distributions, words
 from avfuse.reporting.dataset import dataset_card, shard_paths
 from avfuse.reporting.dataset_page import statistics_page
 from avfuse.reporting.dataset_statistics import format_bytes, gather, local, reason_of
+from avfuse.reporting.dataset_words import settings
 from avfuse.reporting.distributions import DISTINCT, Distribution, Kinds, bins_of
 from avfuse.simulation import film_with_sound, write_media
 
@@ -122,10 +124,12 @@ def facts_of(rows: list[dict[str, Any]], *, suffix: str = "tar") -> dict[str, An
     return {
         "format": "avfuse.shards/1",
         "avfuse": "0.1.0",
-        "recipe": {
-            "window": 2.0, "hop": 2.0, "min_confidence": 0.9, "min_overlap": 0.8, "max_delay": None, "format": suffix,
-            "picture": {"size": [320, 180], "rate": None}, "sound": {"rate": 16000, "mono": True},
-        },
+        "recipe": Recipe(
+            duration=2.0,
+            streams={"sound": ("recorder/sound", "phone/sound"), "camera": "camera/picture"},
+            picture=PictureForm(size=(180, 320)),
+            format="webdataset" if suffix == "tar" else "parquet",
+        ).to_json(),
         "manifest": "events.jsonl",
         "shards": [
             {"name": f"{s}/000000.{suffix}", "split": s, "bytes": size[s], "sha256": "0" * 64,
@@ -395,7 +399,73 @@ def test_clocks_are_told_as_they_are() -> None:
     assert float(stated["confidence"][3].removeprefix("≥ ")) <= min(clock["confidence"] for clock in found)
     drifts = [clock["drift"] for clock in found if clock["drift"] != 0.0]
     assert stated["size of the drift"][0] == str(len(drifts)) != str(len(found))
-    assert f"drift of {len(found) - len(drifts)} clocks could not be told" in card
+    assert f"drift of {len(found) - len(drifts)} clocks is unknown" in card
+
+
+def test_of_a_clock_that_is_known_less_well_at_times_the_worst_is_told() -> None:
+    rows = [row for row in made_rows(10, windows=3, dropping=0.0)]
+    stds = {}
+    for k, row in enumerate(rows):
+        stream = row["streams"]["sound"]
+        row["streams"] = {"sound": stream | {"std": 1e-3 * (k + 1), "confidence": 1 - 1e-3 * (k + 1)}}
+        stds[row["event"]] = 1e-3 * (k + 1)
+    # What was dropped says nothing of a clock that has samples.
+    rows[-1] |= {"decision": "drop", "shard": None}
+    stds[rows[-1]["event"]] -= 1e-3
+    found = gather(facts_of(rows), rows, []).figures
+    assert [found["std"].written.items(), found["std"].dropped.count] == [[(s, 1) for s in sorted(stds.values())], 0]
+    assert found["confidence"].written.items() == [(1 - s, 1) for s in sorted(stds.values(), reverse=True)]
+    alone = gather(facts_of(rows), rows[-1:], []).figures["std"]
+    assert [alone.written.count, alone.dropped.items()] == [0, [(1e-3 * len(rows), 1)]]
+
+
+def test_reasons_that_differ_in_the_names_before_them_are_one_kind() -> None:
+    errors, rows = made_errors(4), []
+    for error in errors:
+        error |= {"source": f"raw/{error['event']}/cam.mp4", "message": "no such file"}
+        reason = f"{error['source']}: no such file"
+        rows.append({"key": error["event"], "event": error["event"], "decision": "drop", "reasons": [reason]})
+    rows.append({"key": "x", "event": "x", "decision": "drop", "reasons": ["x: x: no such file"]})
+    assert cells_of(dataset_card({}, rows, errors), "What was left out")[2] == ["no such file", "5", "broken0"]
+    page = Reader(statistics_page({}, rows, errors, []))
+    assert page.tables["dropped"][1] == ["no such file", "5", "broken0, broken1, broken2"]
+
+
+def test_kinds_as_frequent_as_each_other_are_told_by_name() -> None:
+    rows = [{"key": n, "event": n, "decision": "drop", "reasons": [f"for {n}"]} for n in ("c", "a", "b")]
+    told = [row[0] for row in cells_of(dataset_card({}, rows, []), "What was left out")[2:]]
+    assert told == ["for a", "for b", "for c"]
+
+
+def test_every_setting_of_a_recipe_has_words_and_a_new_one_keeps_its_name() -> None:
+    def names(values: Any, parent: str = "") -> Iterator[str]:
+        for key, value in values.items():
+            yield f"{parent}{key}"
+            yield from names(value, f"{parent}{key}: ") if isinstance(value, dict) else ()
+
+    recipe = Recipe().to_json()
+    told = dict(settings(recipe))
+    assert not set(told) & {name.replace("_", " ") for name in names(recipe)} - {"streams"}
+    assert len(told) == sum(1 for name in names(recipe)) - 3  # limits, picture, sound
+    assert told["drift, at most"] == "1000 ppm"
+    assert told["length of a sample"] == "that of its event"
+    assert settings({"new_one": {"of": [1, "x"]}, "limits": {"std": 0.02}}) == [
+        ("new one: of", "1, else x"), ("standard deviation of times, at most", "0.02 s")
+    ]  # fmt: skip
+    for value in ("keep", "drop", True, False):
+        assert all("None" not in text for _, text in settings({"limits": {"lacking": value, "sync": value}}))
+
+
+def test_numbers_as_labels_are_a_figure_and_what_has_none_is_counted() -> None:
+    rows = [row | {"label": k / 8} for k, row in enumerate(made_rows(20, dropping=0.0))]
+    rows[3]["label"], rows[4]["label"] = None, "odd"
+    card = dataset_card(facts_of(rows), rows, [])
+    assert f"Labels that are numbers: {len(rows) - 2}, from 0 to {(len(rows) - 1) / 8:g}." in card
+    assert "Labels of samples: odd (1)." in card
+    assert "Without a label: 1." in card
+    page = Reader(statistics_page(facts_of(rows), rows, [], []))
+    assert "Labels of samples, 1 without one" in page.text
+    assert f"{len(rows) - 2} samples written: median" in page.text
 
 
 def test_an_event_in_two_splits_is_a_warning() -> None:
@@ -620,7 +690,7 @@ def test_bars_hold_every_value_and_say_what_they_are() -> None:
         assert counted * 0.999 <= sum(heights) / pixels <= counted * 1.001 + least * len(heights)
         assert ("powers of ten" in title) == ("powers of ten" in svg.replace(title, "", 1))
     assert [one.split(":")[0] for one in re.findall(r"Histogram: [^<]*", text)] == ["Histogram"] * len(found.all("svg"))
-    assert len(found.all("svg")) == 6
+    assert len(found.all("svg")) == 6  # all but durations, which are alike
     ids = [a["id"] for _, a in found.elements if a.get("id")]
     assert len(ids) == len(set(ids))
 

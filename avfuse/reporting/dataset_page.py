@@ -23,18 +23,6 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from avfuse.alignment import format_std
-from avfuse.reporting.dataset import (
-    LICENCE,
-    VERDICTS,
-    check_rows,
-    clock_note,
-    clock_rows,
-    command,
-    examples_of,
-    modality_rows,
-    summary,
-    title,
-)
 from avfuse.reporting.dataset_statistics import (
     DECISIONS,
     Figure,
@@ -47,14 +35,28 @@ from avfuse.reporting.dataset_statistics import (
     name_of,
     number_of,
     reason_of,
-    settings,
     source_of,
+)
+from avfuse.reporting.dataset_words import (
+    LICENCE,
+    VERDICTS,
+    check_rows,
+    clock_note,
+    clock_rows,
+    command,
+    counted,
+    examples_of,
+    making,
+    modality_rows,
+    settings,
+    summary,
+    title,
 )
 from avfuse.reporting.distributions import Bins, Kinds, bins_of, round_step
 from avfuse.reporting.drawing import _figure as figure
 from avfuse.reporting.drawing import _Frame as Frame
 from avfuse.reporting.text import format_confidence, format_duration, format_offset
-from avfuse.reporting.words import amount, number, shortened, shown
+from avfuse.reporting.words import amount, shortened, shown
 
 _ERRORS = 200  # listed one by one
 _REASONS = 200
@@ -145,6 +147,7 @@ def _content(
     examples: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     version = facts.get("avfuse")
+    columns, rows = modality_rows(found)
     return {
         "title": title(facts),
         "version": "" if version is None else shown(str(version)),
@@ -162,8 +165,8 @@ def _content(
         "checks": check_rows(found),
         "delay": _drawn(_DELAY, found.figures["delay"]),
         "sample_figures": _all_drawn(_SAMPLES, found),
-        "modalities": [list(map(shown, row)) for row in modality_rows(found)[1]],
-        "modality_columns": modality_rows(found)[0],
+        "modalities": [list(map(shown, row)) for row in rows],
+        "columns": columns,
         "labels": _bars(found.labels),
         "numbers": _drawn(_LABEL, Figure(found.numbers)) if found.numbers.count else None,
         "unlabelled": found.unlabelled,
@@ -177,6 +180,7 @@ def _content(
         "examples": [_example(example, k) for k, example in enumerate(examples)],
         "settings": settings(facts.get("recipe") or {}),
         "command": command(facts),
+        "making": shown(making(facts)),
     }
 
 
@@ -189,7 +193,7 @@ def _counts(found: Statistics) -> list[tuple[str, str, str]]:
         ("", total.nanoseconds, format_duration(total.duration), "in all", "in all"),
         ("", total.bytes, format_bytes(total.bytes), "in shards", "in shards"),
         ("aligned", total.decisions["keep"], f"{total.decisions['keep']:,}", "kept as it was", "kept as they were"),
-        ("ambiguous", total.decisions["correct"], f"{total.decisions['correct']:,}", "corrected", "corrected"),
+        ("reference", total.decisions["correct"], f"{total.decisions['correct']:,}", "corrected", "corrected"),
         ("refused", total.decisions["drop"], f"{total.decisions['drop']:,}", "dropped", "dropped"),
         ("error", found.failures, f"{found.failures:,}", "error", "errors"),
     ]
@@ -208,12 +212,12 @@ def _attention(found: Statistics) -> list[str]:
     elif found.total.decisions["drop"] > found.total.samples:
         said.append("More was dropped than written. Look at the reasons before you use the rest.")
     if found.leaks:
-        said.append(f"{number(found.leaks, 'event')} have samples in more than one split.")
+        said.append(f"{counted(found.leaks, 'event')} have samples in more than one split.")
     wrong = found.checks.get("out_of_sync", (0, 0))[0]
     if wrong:
-        said.append(f"{number(wrong, 'file')} that samples were cut from: sound and picture are out of step in it.")
+        said.append(f"{counted(wrong, 'file')} that samples were cut from: sound and picture are out of step in it.")
     if found.failures:
-        said.append(f"{number(found.failures, 'error')}: some of what was asked for is not in here.")
+        said.append(f"{counted(found.failures, 'error')}: some of what was asked for is not in here.")
     return said
 
 
@@ -386,7 +390,7 @@ class _Example:
     reasons: list[str]
 
 
-_KIND = {"keep": "aligned", "correct": "ambiguous", "drop": "refused"}
+_KIND = {"keep": "aligned", "correct": "reference", "drop": "refused"}
 _TOLD = {"keep": "kept as it was", "correct": "corrected", "drop": "dropped"}
 
 
