@@ -38,7 +38,8 @@ class Event:
     None takes the first one. where: file and line, for messages. extra: free metadata.
     start, end: seconds of the event's timeline; only what lies between is used. None is all there is.
     group: what it shares with others that may not be in another split, such as a speaker or a site.
-    sources: role -> path as seen from where the manifest lies, with "/", so that it stays as it is when all is moved.
+    sources: role -> path as seen from where the manifest lies, with "/", so that it stays as it is when all is moved;
+    that in `files` where none is given.
     """
 
     name: str
@@ -53,6 +54,9 @@ class Event:
     end: float | None = None
     group: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", {role: self.sources.get(role, path) for role, path in self.files.items()})
 
     def label_of(self, start: float, end: float) -> Any:
         """Of a window: the span that holds its middle, else the event's own label; None where neither is there."""
