@@ -42,6 +42,9 @@ _HOMES = {
     "Evaluation": "avfuse.evaluation",
     "inspect": "avfuse.io",
     "read": "avfuse.io",
+    "prepare": "avfuse.preparation",
+    "Prepared": "avfuse.preparation",
+    "Recipe": "avfuse.preparation",
     "render": "avfuse.rendering",
     "simulate": "avfuse.simulation",
     "Recording": "avfuse.stream",
@@ -55,7 +58,7 @@ _HOMES = {
     "Similarity": "avfuse.transform",
     "TransformEstimate": "avfuse.transform_estimate",
 }
-_ROOMS = ("temporal", "spatial", "io", "evaluation", "metrics", "nn")
+_ROOMS = ("temporal", "spatial", "io", "evaluation", "metrics", "nn", "preparation")
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
@@ -85,6 +88,9 @@ if TYPE_CHECKING:
     from avfuse.evaluation import evaluate as evaluate
     from avfuse.io import inspect as inspect
     from avfuse.io import read as read
+    from avfuse.preparation import Prepared as Prepared
+    from avfuse.preparation import Recipe as Recipe
+    from avfuse.preparation import prepare as prepare
     from avfuse.rendering import render as render
     from avfuse.simulation import simulate as simulate
     from avfuse.stream import Recording as Recording

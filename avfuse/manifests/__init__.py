@@ -11,7 +11,7 @@ manifest at all: a folder, or a pattern such as `data/{event}/{role}.mp4`.
 
 Paths are relative to the manifest. Roles become the names of recordings. Times are seconds of the event's timeline.
 
-events      Event, Span; align_event, and names as file names
+events      Event, Span; aligning them, and names as file names
 rows        one row, checked -> Event
 reading     JSON lines, CSV, Parquet
 patterns    folders and patterns of paths
@@ -19,8 +19,17 @@ places      folders of this machine, and URLs
 splitting   train, validation, test
 """
 
-from avfuse.manifests.events import SPLITS, Event, Span, align_event, as_file_name
+from avfuse.manifests.events import SPLITS, Event, Span, align_event, align_recordings, as_file_name
 from avfuse.manifests.reading import read_manifest
 from avfuse.manifests.splitting import split_events
 
-__all__ = ["SPLITS", "Event", "Span", "align_event", "as_file_name", "read_manifest", "split_events"]
+__all__ = [
+    "SPLITS",
+    "Event",
+    "Span",
+    "align_event",
+    "align_recordings",
+    "as_file_name",
+    "read_manifest",
+    "split_events",
+]

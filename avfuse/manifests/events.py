@@ -13,6 +13,7 @@ from typing import Any
 from avfuse.alignment import Alignment, RecordingFacts, load_alignment, reference_estimate
 from avfuse.errors import AvfuseError, ReadError
 from avfuse.manifests.places import is_url
+from avfuse.stream import Recording
 
 SPLITS = ("train", "validation", "test")
 _LONGEST = 149  # bytes of a file name made of an event's: room is left for what is added to it, of 255
@@ -69,7 +70,6 @@ def align_event(event: Event, cache: Path | None = None, *, spacing: float = 0.0
     cache: folder that keeps the alignment; it is taken again where the files are still the same. spacing: metres, see
     `avfuse.align`. Raises ReadError for files that cannot be read, URLs among them.
     """
-    from avfuse.aligning import align
     from avfuse.io import read
 
     for role, path in event.files.items():
@@ -86,23 +86,31 @@ def align_event(event: Event, cache: Path | None = None, *, spacing: float = 0.0
         else:
             if found.extra.get("inputs") == inputs:
                 return found
-    recordings = [replace(read(path), name=role) for role, path in event.files.items()]
-    reference = event.reference or next(iter(event.files))
-    found = (
-        align(recordings, reference=reference, spacing=spacing)
-        if len(recordings) > 1
-        else Alignment(
-            reference,
-            {reference: reference_estimate(reference, recordings[0].duration)},
-            facts={reference: RecordingFacts.of(recordings[0])},
-            recordings={reference: recordings[0]},
-        )
-    )
+    recordings = {role: replace(read(path), name=role) for role, path in event.files.items()}
+    found = align_recordings(event, recordings, spacing=spacing)
     found = replace(found, extra={**found.extra, "inputs": inputs})
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         found.save(kept)
     return found
+
+
+def align_recordings(
+    event: Event, recordings: Mapping[str, Recording], *, spacing: float = 0.0, max_offset: float | None = None
+) -> Alignment:
+    """Recordings, by their roles, on the clock of the event's reference, or of the first one; also a single one."""
+    from avfuse.aligning import align
+
+    reference = event.reference or next(iter(recordings))
+    if len(recordings) > 1:
+        return align(list(recordings.values()), reference=reference, spacing=spacing, max_offset=max_offset)
+    alone = recordings[reference]
+    return Alignment(
+        reference,
+        {reference: reference_estimate(reference, alone.duration)},
+        facts={reference: RecordingFacts.of(alone)},
+        recordings={reference: alone},
+    )
 
 
 def as_file_name(name: str) -> str:

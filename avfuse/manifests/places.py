@@ -19,7 +19,7 @@ def is_url(path: str) -> bool:
 
 def without_file_scheme(path: str) -> str:
     """Of a URL file://..., the path on this machine, which everything else can read; others as they are."""
-    return str(_file_system(path)[1]) if path.startswith("file://") else path
+    return str(file_system(path)[1]) if path.startswith("file://") else path
 
 
 def folder_of(path: str) -> str:
@@ -51,7 +51,7 @@ def read_bytes(path: str) -> bytes:
     """All of a file. Raises FileNotFoundError where there is none, and ReadError where it cannot be read."""
     if is_url(path):
         with _telling(path):
-            system, inner = _file_system(path)
+            system, inner = file_system(path)
             return bytes(system.cat_file(inner))
     try:
         return Path(path).read_bytes()
@@ -82,7 +82,7 @@ def recordings_in(folder: str, pattern: str, *, named: bool) -> list[str]:
     """
     if is_url(folder):
         with _telling(folder):
-            system, inner = _file_system(folder)
+            system, inner = file_system(folder)
             inner = inner.rstrip("/")
             facts = system.glob(f"{inner}/{pattern}", detail=True)
         files = {path[len(inner) + 1 :] for path, told in facts.items() if told["type"] == "file"}
@@ -110,17 +110,20 @@ def _is_bag(path: str) -> bool:
 def _kind_at(url: str) -> str | None:
     """ "file" or "directory"; None where nothing is there."""
     with _telling(url):
-        system, inner = _file_system(url)
+        system, inner = file_system(url)
         try:  # not isdir: over HTTP, it takes a file with links in it for a folder
             return str(system.info(inner)["type"])
         except FileNotFoundError:
             return None
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system and the path in it. Raises ReadError where it knows none, or a library is not installed."""
     from avfuse.io.sensors.needed import needed
 
-    system, path = needed("fsspec.core", url, "URLs", extra="scale").url_to_fs(url)
+    core = needed("fsspec.core", url, "URLs", extra="scale")
+    with _telling(url):
+        system, path = core.url_to_fs(url)
     return system, str(path)
 
 

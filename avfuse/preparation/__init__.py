@@ -16,7 +16,7 @@ reading     shards back into windows and batches
 examples    samples to look at and to listen to
 """
 
-from avfuse.preparation.events import align_recordings, judge_event, prepare_event, read_event, slots_of
+from avfuse.preparation.events import judge_event, prepare_event, read_event, slots_of
 from avfuse.preparation.reading import Sample, cuts, open_shards, read_batches, read_windows
 from avfuse.preparation.recipe import Limits, PictureForm, Recipe, SoundForm, load_recipe
 from avfuse.preparation.running import Prepared, prepare
@@ -28,7 +28,6 @@ __all__ = [
     "Recipe",
     "Sample",
     "SoundForm",
-    "align_recordings",
     "cuts",
     "judge_event",
     "load_recipe",

@@ -23,12 +23,16 @@ _MOST_FLAC_CHANNELS, _MOST_FLAC_RATE = 8, 655350
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file. suffix: of its name; codec: of what is in it; time_base: seconds that its time stamps count."""
+    """A file. suffix: of its name; codec: of what is in it; time_base: seconds that its time stamps count.
+
+    size: height and width of pictures.
+    """
 
     suffix: str
     codec: str
     time_base: Fraction
     data: bytes
+    size: tuple[int, int] | None = None
 
 
 def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: PictureForm) -> Encoded | None:
@@ -52,8 +56,10 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
                 track.width, track.height, track.pix_fmt = frame.width, frame.height, "yuv420p"
                 context = track.codec_context
                 context.time_base, context.thread_count, context.flags = TICK, 1, context.flags | _BITEXACT
-                slow = {"preset": form.speed, "crf": str(form.quality), "threads": "1"}
-                track.options = slow if codec == "libx264" else {"qscale": "3"}
+                # Without B-frames: with them, x264 reads memory that it never wrote (in its tree of macroblocks, for
+                # pictures of a few of them), and equal frames give other bytes. And they decode in their own order.
+                told = {"preset": form.speed, "crf": str(form.quality), "threads": "1", "bf": "0"}
+                track.options = told if codec == "libx264" else {"qscale": "3"}
             last = max(last + 1, round(stamp / TICK))
             frame.pts, frame.time_base, frame.pict_type = last, TICK, 0  # the encoder chooses its own key frames
             container.mux(track.encode(frame))
@@ -62,7 +68,8 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
         container.mux(track.encode(None))
     finally:
         container.close()
-    return Encoded(".mp4", "h264" if codec == "libx264" else "mpeg4", TICK, out.getvalue())
+    name = "h264" if codec == "libx264" else "mpeg4"
+    return Encoded(".mp4", name, TICK, out.getvalue(), (track.height, track.width))
 
 
 def encode_sound(blocks: Iterable[NDArray[np.float32]], rate: float, form: SoundForm) -> tuple[Encoded, int]:

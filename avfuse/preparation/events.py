@@ -19,11 +19,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-from avfuse.alignment import Alignment, ClockEstimate, RecordingFacts, reference_estimate
+from avfuse.alignment import Alignment, ClockEstimate
 from avfuse.batches import Track, count_of, edges_of, extent_of, tracks_of
 from avfuse.checking import SyncCheck, check_recording
 from avfuse.errors import AvfuseError, ReadError, StreamError
-from avfuse.manifests import Event, as_file_name
+from avfuse.manifests import Event, align_recordings, as_file_name
 from avfuse.preparation.cutting import Cutter, Piece, Slot
 from avfuse.preparation.deciding import (
     KEPT,
@@ -138,28 +138,10 @@ class UnreadableError(ReadError):
         self.rows = rows
 
 
-def align_recordings(event: Event, recordings: Mapping[str, Recording], recipe: Recipe) -> Alignment:
-    """The recordings on the clock of the event's reference, or of its first one."""
-    from avfuse.aligning import align
-
-    reference = event.reference or next(iter(recordings))
-    if len(recordings) > 1:
-        return align(
-            list(recordings.values()), reference=reference, max_offset=recipe.max_offset, spacing=recipe.spacing
-        )
-    alone = recordings[reference]
-    return Alignment(
-        reference,
-        {reference: reference_estimate(reference, alone.duration)},
-        facts={reference: RecordingFacts.of(alone)},
-        recordings={reference: alone},
-    )
-
-
 def judge_event(event: Event, recordings: Mapping[str, Recording], recipe: Recipe) -> Judged:
     """Align and check the recordings, and decide on the event as a whole."""
     limits = recipe.limits
-    alignment = align_recordings(event, recordings, recipe)
+    alignment = align_recordings(event, recordings, spacing=recipe.spacing, max_offset=recipe.max_offset)
     clocks = {
         name: judge_clock(name, estimate, alignment.reference, limits) for name, estimate in alignment.clocks.items()
     }
@@ -325,6 +307,7 @@ def _stream_facts(judged: Judged, modality: str, piece: Piece) -> Row:
         "kind": track.stream.kind,
         "file": f"{_as_extension(modality)}{file.suffix}",
         "codec": file.codec,
+        "size": None if file.size is None else list(file.size),
         "time_base": str(file.time_base),
         "start": piece.start,
         "samples": piece.samples,

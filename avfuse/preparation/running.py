@@ -23,12 +23,13 @@ from avfuse import __version__
 from avfuse.cores import cores
 from avfuse.errors import AvfuseError, StreamError
 from avfuse.manifests import Event, read_manifest, split_events
+from avfuse.manifests.places import file_system, is_url
 from avfuse.preparation.cutting import load_function
 from avfuse.preparation.events import Part, UnreadableError, dropped_row, error_row, prepare_event
 from avfuse.preparation.pool import Bounds, Failed, run_tasks
 from avfuse.preparation.recipe import RECIPE, Recipe
 from avfuse.preparation.shards import Packer, Row, Shard, arrow
-from avfuse.preparation.store import ASIDE, Store, file_system, is_address
+from avfuse.preparation.store import ASIDE, Store
 
 Engine = Literal["pool", "ray"]
 Tell = Callable[[float, str], None]
@@ -115,7 +116,7 @@ def fingerprint(task: Task, recipe: Recipe) -> str:
     stamps: dict[str, list[Any] | None] = {}
     for role, path in task.event.files.items():
         try:
-            if is_address(path):
+            if is_url(path):
                 system, inside = file_system(path)
                 found = system.info(inside)
                 stamps[role] = [found.get("size"), str(found.get("mtime") or found.get("LastModified") or "")]
@@ -179,7 +180,7 @@ def prepare(
     if (found := job.finished()) is not None:
         return found
     job.begin()
-    place = os.fspath(output) if is_address(os.fspath(output)) else os.path.abspath(output)
+    place = os.fspath(output) if is_url(os.fspath(output)) else os.path.abspath(output)
     return job.run(_engine(engine, Work(recipe, place), tasks, workers, ray_address, bounds))
 
 
@@ -347,7 +348,8 @@ class _Job:
     def _document(self, facts: Row, rows: IO[str], examples: _Examples) -> None:
         """The dataset card and the page, with examples to look at."""
         from avfuse.preparation.examples import write_example
-        from avfuse.reporting.dataset import dataset_card, statistics_page
+        from avfuse.reporting.dataset import dataset_card
+        from avfuse.reporting.dataset_page import statistics_page
 
         def listed() -> Iterator[Row]:
             rows.seek(0)

@@ -11,34 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from avfuse.errors import ReadError, StreamError, WriteError
+from avfuse.errors import ReadError, WriteError
 from avfuse.files import FAULTS_OF_THE_DISK, check_folder
+from avfuse.manifests.places import file_system, is_url, without_file_scheme
 
 ASIDE = ".parts"  # folder of what is not finished
 
 
-def is_address(path: str) -> bool:
-    return "://" in path
-
-
-def file_system(address: str) -> tuple[Any, str]:
-    """fsspec's file system and the path in it. Raises StreamError where fsspec, or what it needs, is not installed."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise StreamError(f"{address}: fsspec is not installed; expected pip install 'avfuse[scale]'") from error
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(address)
-    except (ImportError, ValueError, OSError) as error:
-        raise StreamError(
-            f"{address}: cannot be reached ({error}); expected a folder, or an address of fsspec"
-        ) from error
-    return found
-
-
 def fetched(path: str, folder: Path) -> str:
     """The path itself, or a copy in `folder` of what lies elsewhere. Raises ReadError where that cannot be had."""
-    if not is_address(path):
+    if not is_url(path):
         return path
     system, inside = file_system(path)
     target = folder / f"fetched-{len(os.listdir(folder))}" / os.path.basename(inside)
@@ -56,9 +38,9 @@ class Store:
     """A folder that files are written to, whole or not at all; names are relative, with slashes."""
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        self.place = os.fspath(place)
+        self.place = without_file_scheme(os.fspath(place))
         self._remote: Any = None
-        if is_address(self.place):
+        if is_url(self.place):
             self._remote, self._root = file_system(self.place)
         else:
             self._root = self.place
