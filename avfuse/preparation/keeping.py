@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse.files import FAULTS_OF_THE_DISK
 from avfuse.io.decoding import PictureSource, SoundSource
 from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, frame_from, values_of
@@ -56,24 +57,33 @@ class Spool(Generic[Item]):
             yield from items
             return
         try:
-            self._facts, self._file, size = [], tempfile.TemporaryFile(dir=self._folder), 0  # noqa: SIM115  (see above)
+            self._facts, self._file, size = [], tempfile.TemporaryFile(dir=self._folder, buffering=0), 0  # noqa: SIM115
             for item in items:
                 if self._file is not None:
                     facts, values = self._pack(kept(item))
                     self._facts.append((facts, size, values.shape, values.dtype))
-                    self._file.write(np.ascontiguousarray(values).data)
                     size += values.nbytes
-                    if size > self._limit:
+                    if size > self._limit or not self._written(values):
                         self._limit = 0  # another reading would find as much
                         self._forget()
                 yield item
-            if self._file is not None:
-                self._file.flush()
-                self.complete = True
+            self.complete = self._file is not None
         finally:
             if not self.complete:
                 self._forget()
             self._writing.release()
+
+    def _written(self, values: NDArray[Any]) -> bool:
+        """Whether there was room for all of it."""
+        left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            if error.errno in FAULTS_OF_THE_DISK:
+                return False
+            raise
+        return True
 
     def _forget(self) -> None:
         if self._file is not None:
@@ -87,12 +97,21 @@ class Spool(Generic[Item]):
             values = np.empty(shape, dtype)
             done, raw = 0, values.reshape(-1).view(np.uint8)
             while done < raw.size:
-                done += os.preadv(number, [raw[done:].data], start + done)
+                done += _read_into(raw[done:], number, start + done)
             yield self._unpack(facts, values)
 
     def through(self, items: Callable[[], Iterator[Item]]) -> Iterator[Item]:
         """`items()`, the first time; what was kept of them after that."""
         return self.read() if self.complete else self.noting(items(), lambda item: item)
+
+
+def _read_into(raw: NDArray[np.uint8], number: int, start: int) -> int:
+    """Bytes of an open file from `start` on, without moving where others read; how many they were."""
+    if hasattr(os, "preadv"):
+        return os.preadv(number, [raw.data], start)
+    found = os.pread(number, len(raw), start)  # macOS before 11
+    raw[: len(found)] = np.frombuffer(found, np.uint8)
+    return len(found)
 
 
 @dataclass
