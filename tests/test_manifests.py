@@ -103,6 +103,7 @@ def test_all_keys_of_a_row_are_in_the_event(folder: Path) -> None:
         ({"files": {"cam": None}}, "files is {'cam': None}; expected role -> path, one or more"),
         ({"files": {"": "e1/cam.mp4"}}, "files: '' is 'e1/cam.mp4'; expected a role with a path"),
         ({"files": {"cam": ""}}, "files: 'cam' is ''; expected a role with a path"),
+        ({"files": {"cam": "e1\0"}}, "files: 'cam' is 'e1\\x00'; expected a role with a path"),
         ({"files": {"cam": "e1"}}, "cam: e1: no such file"),
         ({"files": {"cam": "://e1"}}, "cam: ://e1: is no URL; expected a scheme before ://"),
         ({"split": ["test"]}, "split ['test']; expected one of train, validation, test"),
@@ -296,9 +297,10 @@ def kind(pa: Any, column: str) -> Any:
     return pa.float64() if column in ("start", "end") else pa.string()
 
 
-def parquet_of(folder: Path, columns: dict[str, Any]) -> Path:
+def parquet_of(folder: Path, columns: dict[str, Any] | list[tuple[str, Any]]) -> Path:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pa.table(columns), folder / "m.parquet")
+    names, values = zip(*(columns.items() if isinstance(columns, dict) else columns), strict=True)
+    parquet.write_table(pa.table([pa.array(v) for v in values], names=list(names)), folder / "m.parquet")
     return folder / "m.parquet"
 
 
@@ -319,6 +321,8 @@ def parquet_of(folder: Path, columns: dict[str, Any]) -> Path:
         ({"event": ["e1"], "files": ["e1/cam.mp4"]}, "row 1: files is 'e1/cam.mp4'; expected role -> path"),
         ({"name": ["e1"]}, "columns name; expected event, and roles of files"),
         ({"event": []}, "no events; expected a line for each"),
+        ([("event", ["e1"]), ("cam", ["a"]), ("cam", ["b"])], "column 'cam' is there twice; expected each once"),
+        ([("event", ["e1"]), ("files", ["a"]), ("files", ["b"])], "column 'files' is there twice; expected each once"),
     ],
 )
 def test_parquet_that_does_not_fit_is_told_with_its_row(folder: Path, columns: dict[str, Any], expected: str) -> None:
@@ -378,6 +382,12 @@ def test_sources_do_not_depend_on_where_the_manifest_lies(
     assert found[0] == found[1] == {"a": "e1/cam.mp4", "b": "../e2/rec.wav", "c": "e1/cam.mp4"}
 
 
+def test_events_made_by_hand_have_sources_too() -> None:
+    event = Event("e", {"cam": "a/cam.mp4", "rec": "b/rec.wav"}, sources={"rec": "rec.wav"})
+    assert event.sources == {"cam": "a/cam.mp4", "rec": "rec.wav"}
+    assert replace(event, files={"rec": "c/rec.wav"}).sources == {"rec": "rec.wav"}
+
+
 # Folders
 
 
@@ -394,13 +404,14 @@ def test_a_folder_is_a_manifest(tmp_path: Path) -> None:
         ".hidden.wav",
         "README.md",
     )
-    touch(tmp_path, "e2/bag/metadata.yaml", "e2/bag/log.db3")
+    touch(tmp_path, "e2/bag/metadata.yaml", "e2/bag/log.db3", "tour/metadata.yaml", "tour/log.db3")
     events = read_manifest(tmp_path)
     assert {e.name: dict(e.sources) for e in events} == {
         "e1": {"a.mp4": "e1/a.mp4", "a.wav": "e1/a.wav"},
         "e1.wav": {"recording": "e1.wav"},
         "e2": {"bag": "e2/bag", "cam": "e2/cam.MP4", "imu": "e2/imu.csv.gz", "rec": "e2/rec.wav"},
         "loose": {"recording": "loose.flac"},
+        "tour": {"recording": "tour"},
     }
     assert [e.name for e in events] == sorted(e.name for e in events)
     assert events[2].files["cam"] == str(tmp_path / "e2" / "cam.MP4")
@@ -492,7 +503,10 @@ def test_a_pattern_that_does_not_fit_is_one_line(tmp_path: Path, pattern: str, e
     assert expected in message
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
+def test_what_is_called_like_a_pattern_can_be_a_file_or_a_folder(folder: Path) -> None:
+    touch(folder, "film [1080p]/{event}/a.mp4")
+    assert matched(folder / "film [1080p]" / "{event}" / "{event}.mp4") == {"a": {"recording": "a.mp4"}}
+    assert told(folder / "film [1080p]" / "b.mp4").startswith("b.mp4: matches no recording")
     assert [e.name for e in read_manifest(written(folder, ROW, name="m[1]{event}.jsonl"))] == ["e1"]
 
 
@@ -501,7 +515,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
 
 def test_a_manifest_at_a_url_names_what_lies_beside_it(memory: Any, folder: Path) -> None:
     memory.pipe({"/d/e1/cam.mp4": b"", "/rec.wav": b""})
-    row = {"event": "e1", "files": {"cam": "e1/cam.mp4", "rec": "../rec.wav", "far": "memory://rec.wav"}}
+    row = {"event": "e1", "files": {"cam": "e1/cam.mp4", "rec": "x/../../rec.wav", "far": "memory://rec.wav"}}
     own = {"event": "e2", "files": {"mine": str(folder / "e1" / "cam.mp4"), "near": "memory://d/e1/cam.mp4"}}
     memory.pipe("/d/m.jsonl", f"{json.dumps(row)}\n{json.dumps(own)}".encode())
     one, two = read_manifest("memory://d/m.jsonl")
@@ -517,13 +531,11 @@ def test_a_manifest_at_a_url_names_what_lies_beside_it(memory: Any, folder: Path
 
 
 def test_parquet_at_a_url_is_read(memory: Any, folder: Path) -> None:
-    memory.pipe(
-        {
-            "/d/e1/cam.mp4": b"",
-            "/d/m.parquet": parquet_of(folder, {"event": ["e1"], "cam": ["e1/cam.mp4"]}).read_bytes(),
-        }
-    )
+    file = parquet_of(folder, {"event": ["e1"], "cam": ["e1/cam.mp4"]})
+    memory.pipe({"/d/e1/cam.mp4": b"", "/d/m.parquet": file.read_bytes()})
     assert [dict(e.files) for e in read_manifest("memory://d/m.parquet")] == [{"cam": "memory://d/e1/cam.mp4"}]
+    memory.pipe("/d/manifest", file.read_bytes())  # by its first bytes
+    assert alike(read_manifest("memory://d/manifest")) == alike(read_manifest("memory://d/m.parquet"))
 
 
 def test_folders_and_patterns_find_the_same_at_a_url_as_on_this_machine(memory: Any, tmp_path: Path) -> None:
@@ -592,6 +604,7 @@ def test_names_of_files_are_safe_short_and_tell_events_apart(one: str, other: st
 def test_plain_names_of_files_stay_as_they_are() -> None:
     assert as_file_name("circle-0_A") == "circle-0_A"
     assert as_file_name("a/b.mp4") == "a_x2fb_x2emp4"
+    assert as_file_name("\x02e") != as_file_name(".")
     assert as_file_name("x" * 149) == "x" * 149
     long = [as_file_name("x" * 150), as_file_name("x" * 151)]
     assert len(set(long)) == 2
@@ -674,6 +687,24 @@ def test_nothing_is_moved_where_no_share_was_asked_for_and_a_single_event_is_lea
         assert split_of(split_events(events(1), validation=0.5, test=0.4, seed=seed)) == {"e0": "train"}
     given = [replace(e, split="test") for e in events(3)]
     assert split_events(given, validation=0.2, test=0.0, seed=0) == {"train": [], "validation": [], "test": given}
+
+
+@given(st.integers(0, 2**63), st.integers(3, 20), st.floats(0.01, 0.99))
+def test_what_is_moved_into_an_empty_split_is_what_a_greater_share_would_put_there_first(
+    seed: int, count: int, share: float
+) -> None:
+    those = events(count)
+    least, more = (split_events(those, validation=v, test=0.0, seed=seed) for v in (1e-12, share))
+    assert len(least["validation"]) == 1
+    assert least["validation"][0] in more["validation"]
+    # Validation and test are all there is: train takes from validation, which can spare one, and nothing from test.
+    tight = split_events(those, validation=share, test=1.0 - share - 1e-12, seed=seed)
+    untouched = split_events(those, validation=share, test=1.0 - share, seed=seed)
+    assert len(tight["train"]) == 1
+    if len(untouched["validation"]) > 1:
+        assert tight["test"] == untouched["test"]
+    wide = split_events(those, validation=1.0 - 1e-12, test=0.0, seed=seed)
+    assert wide["train"][0] in more["train"]
 
 
 def test_a_group_with_two_splits_and_shares_that_are_none_are_told() -> None:

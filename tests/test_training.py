@@ -31,7 +31,7 @@ from avfuse.nn.exporting import export_onnx, export_program, subsets
 from avfuse.nn.prediction import events_of, load_model, predict
 from avfuse.nn.targets import Targets
 from avfuse.nn.timed import to_timed
-from avfuse.nn.training import train
+from avfuse.nn.training import train, windows_of
 from avfuse.simulation.labelled import (
     Difficulty,
     Examples,
@@ -287,6 +287,24 @@ def test_manifests_that_do_not_fit_name_the_line(takes: Path, edit: Callable, to
     file.write_text("\n".join(json.dumps(row) for row in edit(rows)))
     with pytest.raises(ReadError, match=told):
         read_manifest(file)
+
+
+def test_only_the_part_of_an_event_that_its_manifest_names_is_cut(takes: Path, model: Path) -> None:
+    rows = [json.loads(line) for line in (takes / "takes.jsonl").read_text().splitlines()]
+    file = takes / "part.jsonl"
+    file.write_text(json.dumps({**rows[0], "start": 1.75, "end": 5.0}))
+    (event,) = read_manifest(file)
+    cut, _ = windows_of(event, load_configuration(takes / "train.toml"), model / "alignments")
+    assert [(w.start, w.duration) for w in cut] == [(1.75, 1.5), (3.25, 1.5)]
+
+
+def test_what_is_learned_from_and_what_chooses_the_epoch_must_be_there(takes: Path, tmp_path: Path) -> None:
+    row = json.loads((takes / "takes.jsonl").read_text().splitlines()[0])
+    file = takes / "one.jsonl"
+    file.write_text(json.dumps({key: value for key, value in row.items() if key != "split"}))
+    alone = edited(takes, tmp_path, ("takes.jsonl", "one.jsonl"))
+    with pytest.raises(StreamError, match=r"\[data\]: 1 events leave none for validation; expected one or more"):
+        train(load_configuration(alone), tmp_path / "model")
 
 
 def test_tables_say_the_same_as_json_lines(takes: Path) -> None:

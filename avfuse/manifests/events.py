@@ -39,7 +39,7 @@ class Event:
     start, end: seconds of the event's timeline; only what lies between is used. None is all there is.
     group: what it shares with others that may not be in another split, such as a speaker or a site.
     sources: role -> path as seen from where the manifest lies, with "/", so that it stays as it is when all is moved;
-    None given, its files.
+    that in `files` where none is given.
     """
 
     name: str
@@ -56,8 +56,7 @@ class Event:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.sources:  # made in a script: nothing is relative to anything
-            object.__setattr__(self, "sources", dict(self.files))
+        object.__setattr__(self, "sources", {role: self.sources.get(role, path) for role, path in self.files.items()})
 
     def label_of(self, start: float, end: float) -> Any:
         """Of a window: the span that holds its middle, else the event's own label; None where neither is there."""

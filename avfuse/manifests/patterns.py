@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -103,7 +104,16 @@ def _divided(pattern: str) -> tuple[str, str]:
     """The folder, path or URL, that holds everything that can match, and the pattern from there on."""
     scheme, mark, rest = pattern.partition("://") if is_url(pattern) else ("", "", pattern)
     segments = rest.split("/")
-    fixed = next(k for k, segment in enumerate(segments) if _MAGIC.search(segment))
+    fixed = 0
+    while (
+        fixed < len(segments) - 1
+        and (
+            not _MAGIC.search(segments[fixed])
+            # A folder may well be called "film [1080p]".
+            or (not scheme and os.path.isdir("/".join(segments[: fixed + 1])))
+        )
+    ):
+        fixed += 1
     folder = "/".join(segments[:fixed]) or ("/" if fixed else "")
     return scheme + mark + folder, "/".join(segments[fixed:])
 

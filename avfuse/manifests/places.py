@@ -63,26 +63,16 @@ def read_bytes(path: str) -> bytes:
 
 def exists(path: str) -> bool:
     """Whether anything is there."""
-    if not is_url(path):
-        return os.path.lexists(path)
-    with _telling(path):
-        system, inner = file_system(path)
-        return bool(system.exists(inner))
+    return _kind_at(path) is not None if is_url(path) else os.path.lexists(path)
 
 
 def is_folder(path: str) -> bool:
-    if not is_url(path):
-        return os.path.isdir(path)
-    with _telling(path):
-        system, inner = file_system(path)
-        return bool(system.isdir(inner))
+    return _kind_at(path) == "directory" if is_url(path) else os.path.isdir(path)
 
 
 def holds_recording(path: str) -> bool:
     """Whether `avfuse.read` could find a recording there: a file, or a folder that is a ROS bag."""
-    if is_url(path):
-        return exists(path) and not is_folder(path)
-    return os.path.isfile(path) or _is_bag(path)
+    return _kind_at(path) == "file" if is_url(path) else os.path.isfile(path) or _is_bag(path)
 
 
 def recordings_in(folder: str, pattern: str, *, named: bool) -> list[str]:
@@ -102,7 +92,8 @@ def recordings_in(folder: str, pattern: str, *, named: bool) -> list[str]:
         paths = {name: os.path.join(folder, name) for name in names}
         bags = {name for name, path in paths.items() if _is_bag(path)}
         # What is in a bag is the bag's.
-        files = {n for n in names - bags if os.path.isfile(paths[n]) and not _is_bag(os.path.dirname(paths[n]))}
+        in_bags = {place for place in map(os.path.dirname, paths.values()) if _is_bag(place)}
+        files = {n for n in names - bags if os.path.dirname(paths[n]) not in in_bags and os.path.isfile(paths[n])}
     if named:
         from avfuse.io.reading import is_named_as_recording
 
@@ -114,6 +105,16 @@ def _is_bag(path: str) -> bool:
     from avfuse.io.reading import format_of
 
     return bool(path) and os.path.isdir(path) and format_of(path) == "bag"
+
+
+def _kind_at(url: str) -> str | None:
+    """ "file" or "directory"; None where nothing is there."""
+    with _telling(url):
+        system, inner = file_system(url)
+        try:  # not isdir: over HTTP, it takes a file with links in it for a folder
+            return str(system.info(inner)["type"])
+        except FileNotFoundError:
+            return None
 
 
 def file_system(url: str) -> tuple[Any, str]:

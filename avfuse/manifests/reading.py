@@ -15,7 +15,7 @@ from avfuse.errors import ReadError, StreamError
 from avfuse.manifests.events import Event
 from avfuse.manifests.patterns import events_of_folder, events_of_pattern, is_pattern
 from avfuse.manifests.places import exists, folder_of, is_folder, read_bytes, without_file_scheme
-from avfuse.manifests.rows import Missing, check_columns, event_of, row_of_cells
+from avfuse.manifests.rows import Missing, check_columns, check_once, event_of, row_of_cells
 
 _PARQUET = (".parquet", ".pq")
 
@@ -154,17 +154,18 @@ def _rows_of_parquet(file: str, data: bytes) -> Iterator[tuple[str, dict[str, An
     import pyarrow as pa
 
     try:
-        table = parquet.read_table(pa.BufferReader(data))
-        rows = table.to_pylist()
+        table = parquet.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         told = " ".join(str(error).split())
         raise ReadError(f"{file}: cannot be read as Parquet ({told}); expected a column event, and files") from error
-    columns = list(table.column_names)
-    maps = [column for column in columns if pa.types.is_map(table.schema.field(column).type)]
+    columns = table.column_names
     roles_are_columns = "files" not in columns
     if roles_are_columns:
         check_columns(columns, file)
-    for number, row in enumerate(rows, 1):
+    else:
+        check_once(columns, file)
+    maps = [column for column in columns if pa.types.is_map(table.schema.field(column).type)]
+    for number, row in enumerate(table.to_pylist(), 1):
         where = f"{file}: row {number}"
         for column in maps:
             if row[column] is not None:

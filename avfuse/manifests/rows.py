@@ -75,13 +75,18 @@ def row_of_cells(cells: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**row, "files": files}
 
 
+def check_once(columns: list[str], file: str) -> None:
+    for number, column in enumerate(columns):
+        if column in columns[:number]:
+            raise ReadError(f"{file}: column {column!r} is there twice; expected each once")
+
+
 def check_columns(columns: list[str], file: str) -> None:
     """Of a table with roles as columns. Raises ReadError, with what is wrong with the first one that is."""
+    check_once(columns, file)
     for number, column in enumerate(columns, 1):
         if column != column.strip() or column in ("", METADATA):
             raise ReadError(f"{file}: column {number} is called {column!r}; expected a name without spaces around it")
-        if columns.index(column) != number - 1:
-            raise ReadError(f"{file}: column {column!r} is there twice; expected each once")
         if column in ("files", "labels"):
             raise ReadError(f"{file}: column {column!r} cannot be in such a table; expected JSON lines for it")
         if column.removeprefix(METADATA) in KEYS and column not in KEYS:

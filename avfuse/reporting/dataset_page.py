@@ -23,21 +23,10 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from avfuse.alignment import format_std
-from avfuse.reporting.dataset import (
-    LICENCE,
-    VERDICTS,
-    check_rows,
-    clock_note,
-    clock_rows,
-    command,
-    examples_of,
-    modality_rows,
-    summary,
-    title,
-)
 from avfuse.reporting.dataset_statistics import (
     DECISIONS,
     Figure,
+    Names,
     Split,
     Statistics,
     format_bytes,
@@ -46,18 +35,32 @@ from avfuse.reporting.dataset_statistics import (
     name_of,
     number_of,
     reason_of,
-    settings,
     source_of,
+)
+from avfuse.reporting.dataset_words import (
+    LICENCE,
+    VERDICTS,
+    check_rows,
+    clock_note,
+    clock_rows,
+    command,
+    counted,
+    examples_of,
+    making,
+    modality_rows,
+    settings,
+    summary,
+    title,
 )
 from avfuse.reporting.distributions import Bins, Kinds, bins_of, round_step
 from avfuse.reporting.drawing import _figure as figure
 from avfuse.reporting.drawing import _Frame as Frame
 from avfuse.reporting.text import format_confidence, format_duration, format_offset
-from avfuse.reporting.words import amount, number, shortened, shown
+from avfuse.reporting.words import amount, shortened, shown
 
 _ERRORS = 200  # listed one by one
 _REASONS = 200
-_LABELS = 30
+_BARS = 30  # names that are told one by one
 _NAMED = 3  # examples of a reason
 _FEW = 5  # values that are told one by one
 _SCRIPT = """
@@ -99,7 +102,8 @@ _CLOCKS = (
     _Quantity("drift", "How much faster or slower do they run?", "drift [ppm]", 1e6, _CLOCK,
               lambda drift: f"{_number(drift * 1e6)} ppm"),
     _Quantity("std", "How exactly is that known?", "standard deviation [ms]", 1e3, _CLOCK, format_std, True),
-    _Quantity("doubt", "How likely is it the wrong place?", "1 − confidence", 1.0, _CLOCK, _number, True),
+    _Quantity("doubt", "How likely is it the wrong place?", "1 − confidence [%]", 100.0, _CLOCK,
+              lambda doubt: f"{_number(100 * doubt)} %", True),
 )  # fmt: skip
 _DELAY = _Quantity(
     "delay", "How late does the sound come?", "sound delay [ms]", 1e3, ("recording", "recordings"), _time
@@ -143,8 +147,7 @@ def _content(
     examples: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     version = facts.get("avfuse")
-    labels = found.labels.ranked()
-    rest = sum(count for _, count in labels[_LABELS:]) + found.labels.others
+    columns, rows = modality_rows(found)
     return {
         "title": title(facts),
         "version": "" if version is None else shown(str(version)),
@@ -162,13 +165,13 @@ def _content(
         "checks": check_rows(found),
         "delay": _drawn(_DELAY, found.figures["delay"]),
         "sample_figures": _all_drawn(_SAMPLES, found),
-        "modalities": [list(map(shown, row)) for row in modality_rows(found)[1]],
-        "modality_columns": modality_rows(found)[0],
-        "labels": _bars([(shortened(shown(name), 60), count) for name, count in labels[:_LABELS]], rest),
+        "modalities": [list(map(shown, row)) for row in rows],
+        "columns": columns,
+        "labels": _bars(found.labels),
         "numbers": _drawn(_LABEL, Figure(found.numbers)) if found.numbers.count else None,
         "unlabelled": found.unlabelled,
         "samples": found.total.samples,
-        "roles": _bars([(shortened(shown(name), 60), count) for name, count in found.roles.ranked()[:_LABELS]], 0),
+        "roles": _bars(found.roles),
         "dropped": _reasons(found.dropped),
         "corrected": _reasons(found.corrected),
         "error_kinds": _reasons(found.errors) if len(found.errors) < found.failures else [],
@@ -177,6 +180,7 @@ def _content(
         "examples": [_example(example, k) for k, example in enumerate(examples)],
         "settings": settings(facts.get("recipe") or {}),
         "command": command(facts),
+        "making": shown(making(facts)),
     }
 
 
@@ -189,7 +193,7 @@ def _counts(found: Statistics) -> list[tuple[str, str, str]]:
         ("", total.nanoseconds, format_duration(total.duration), "in all", "in all"),
         ("", total.bytes, format_bytes(total.bytes), "in shards", "in shards"),
         ("aligned", total.decisions["keep"], f"{total.decisions['keep']:,}", "kept as it was", "kept as they were"),
-        ("ambiguous", total.decisions["correct"], f"{total.decisions['correct']:,}", "corrected", "corrected"),
+        ("reference", total.decisions["correct"], f"{total.decisions['correct']:,}", "corrected", "corrected"),
         ("refused", total.decisions["drop"], f"{total.decisions['drop']:,}", "dropped", "dropped"),
         ("error", found.failures, f"{found.failures:,}", "error", "errors"),
     ]
@@ -208,12 +212,12 @@ def _attention(found: Statistics) -> list[str]:
     elif found.total.decisions["drop"] > found.total.samples:
         said.append("More was dropped than written. Look at the reasons before you use the rest.")
     if found.leaks:
-        said.append(f"{number(found.leaks, 'event')} have samples in more than one split.")
-    wrong = found.checks.get("out_of_sync", [0, 0])[0]
+        said.append(f"{counted(found.leaks, 'event')} have samples in more than one split.")
+    wrong = found.checks.get("out_of_sync", (0, 0))[0]
     if wrong:
-        said.append(f"{number(wrong, 'recording')} with samples: sound and picture are out of step in the file.")
+        said.append(f"{counted(wrong, 'file')} that samples were cut from: sound and picture are out of step in it.")
     if found.failures:
-        said.append(f"{number(found.failures, 'error')}: some of what was asked for is not in here.")
+        said.append(f"{counted(found.failures, 'error')}: some of what was asked for is not in here.")
     return said
 
 
@@ -228,12 +232,14 @@ def _split(name: str, split: Split) -> dict[str, Any]:
     }
 
 
-def _bars(counts: list[tuple[str, int]], rest: int) -> list[tuple[str, int, float]]:
-    """(name, how many, length in % of the longest)."""
-    if rest:
-        counts = [*counts, ("others", rest)]
-    most = max((count for _, count in counts), default=1)
-    return [(name, count, round(100 * count / most, 2)) for name, count in counts]
+def _bars(names: Names) -> list[tuple[str, int, float | None]]:
+    """(name, how many, length in % of the longest); what is not told one by one has no bar, which would dwarf them."""
+    ranked = names.ranked()
+    rest = sum(count for _, count in ranked[_BARS:]) + names.others
+    rows: list[tuple[str, int, float | None]] = [
+        (shortened(shown(name), 60), count, round(100 * count / ranked[0][1], 2)) for name, count in ranked[:_BARS]
+    ]
+    return rows + ([("others", rest, None)] if rest else [])
 
 
 def _reasons(kinds: Kinds) -> list[tuple[str, int, str]]:
@@ -335,11 +341,16 @@ def _powers(bins: Bins) -> list[tuple[float, str]]:
     """Powers of ten; one in two or more of many, and what lies between few."""
     first, last = math.ceil(bins.edges[0] - 1e-9), math.floor(bins.edges[-1] + 1e-9)
     step = max(1, math.ceil((last - first) / 5))
-    ticks = [(float(k), f"{10.0**k:g}") for k in range(first, last + 1, step)]
+    ticks = [(float(k), _power(1, k)) for k in range(first, last + 1, step)]
     if last - first < 2:
-        between = [(k + math.log10(m), f"{m * 10.0**k:g}") for k in range(first - 1, last + 1) for m in (2, 5)]
+        between = [(k + math.log10(m), _power(m, k)) for k in range(first - 1, last + 1) for m in (2, 5)]
         ticks += [(at, text) for at, text in between if bins.edges[0] <= at <= bins.edges[-1]]
     return sorted(ticks)
+
+
+def _power(times: int, power: int) -> str:
+    """0.005, 200, 2e7."""
+    return f"{times * 10.0**power:.{max(-power, 0)}f}" if -5 <= power <= 5 else f"{times}e{power}".replace("-", "−")
 
 
 # Examples
@@ -379,7 +390,7 @@ class _Example:
     reasons: list[str]
 
 
-_KIND = {"keep": "aligned", "correct": "ambiguous", "drop": "refused"}
+_KIND = {"keep": "aligned", "correct": "reference", "drop": "refused"}
 _TOLD = {"keep": "kept as it was", "correct": "corrected", "drop": "dropped"}
 
 
@@ -408,7 +419,7 @@ def _example(example: Mapping[str, Any], k: int) -> _Example:
 
 def _beside(path: str | None) -> str:
     """The address of a file beside the page, whatever its name."""
-    return "" if not path else "./" + quote(path)
+    return "" if not path else "./" + quote(path, errors="surrogateescape")
 
 
 def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _Stream:
@@ -426,7 +437,7 @@ def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _St
         sure = format_confidence(confidence)
     return _Stream(
         name=shown(name),
-        source=shown(str(stream.get("recording") or "")),
+        source="" if stream.get("recording") == name else shown(str(stream.get("recording") or "")),
         place=place.replace("-", "−"),
         drift=told,
         confidence=sure,

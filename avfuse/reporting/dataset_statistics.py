@@ -12,7 +12,6 @@ from pathlib import PurePath
 from typing import Any
 
 from avfuse.reporting.distributions import Distribution, Kinds
-from avfuse.reporting.words import shown
 
 DECISIONS = ("keep", "correct", "drop")
 FIGURES = ("offset", "drift", "std", "confidence", "doubt", "delay", "coverage", "duration")
@@ -21,7 +20,9 @@ _SPLITS = ("train", "validation", "test")
 _NAMES = 5000  # labels, roles, codecs, ... told apart
 _MODALITIES = 500  # told apart
 # A path from the root, but for its last name: whose machine it was is nobody's business.
-_ROOTED = re.compile(r"(?:(?<![\w.:/\\~<])~?/|\b[A-Za-z]:[\\/])(?=[^\s/])(?:[^\s:;,'\"<>|]*[\\/])*")
+_ROOTED = re.compile(
+    r"(?:\bfile:/+|(?<![\w.:/\\~<])(?:~\w*)?/|\\\\(?=\w)|\b[A-Za-z]:[\\/])(?=[^\s/])(?:[^\s:;,'\"<>|]*[\\/])*"
+)
 
 
 class Names:
@@ -101,8 +102,8 @@ class Statistics:
     still: clocks whose drift could not be estimated. checks: by verdict, of written and of dropped.
     figures: by `FIGURES`; doubt is 1 - confidence, `SURE` at least. Offset, drift, std, confidence, doubt and delay
     count once for each recording of an event (and once more for each further segment of its clock), as written where
-    any of its samples was; references, which are exact by definition, are left out. Coverage counts once for each
-    stream of each sample, duration for each sample.
+    any of its samples was, with the largest std and the least confidence of its samples; references, which are exact
+    by definition, are left out. Coverage counts once for each stream of each sample, duration for each sample.
     """
 
     rows: int = 0
@@ -114,7 +115,7 @@ class Statistics:
     roles: Names = field(default_factory=Names)
     evidence: Names = field(default_factory=Names)
     figures: dict[str, Figure] = field(default_factory=lambda: {name: Figure() for name in FIGURES})
-    checks: dict[str, list[int]] = field(default_factory=dict)
+    checks: dict[str, tuple[int, int]] = field(default_factory=dict)
     modalities: dict[str, Modality] = field(default_factory=dict)
     labels: Names = field(default_factory=Names)
     numbers: Distribution = field(default_factory=Distribution)
@@ -146,41 +147,50 @@ def gather(
     facts: of prepare.json. rows: of manifest.jsonl, those of one event one after the other. errors: of errors.jsonl.
     """
     found = Statistics()
+    sources: dict[str, set[str]] = {}
+    for error in errors:
+        found.errors.add(reason_of(error), name_of(error))
+        found.failures += 1
+        if error.get("source"):
+            sources.setdefault(str(error.get("event")), set()).add(str(error["source"]))
     event: str | None = None
     group = _Event()
     for row in rows:
         if row.get("event") != event:
             group.close(found)
             event, group = row.get("event"), _Event()
-        _add(row, found, group)
+        _add(row, found, group, sources.get(str(event), ()))
     group.close(found)
     for shard in facts.get("shards", ()):
         split = found.splits.setdefault(shard["split"], Split())
         split.shards += 1
         split.bytes += shard["bytes"]
-    for error in errors:
-        found.errors.add(reason_of(error), name_of(error))
-        found.failures += 1
     return found
 
 
-def _add(row: Mapping[str, Any], found: Statistics, group: _Event) -> None:
+def _add(row: Mapping[str, Any], found: Statistics, group: _Event, sources: Iterable[str]) -> None:
     decision = row["decision"]
     written = decision != "drop"
     found.rows += 1
-    split = found.splits.setdefault(row.get("split") or "", Split())
+    name = row.get("split") or ""
+    if name not in found.splits:
+        found.splits[name] = Split()
+    split = found.splits[name]
     split.decisions[decision] += 1
     group.add(row, written)
     reasons = row.get("reasons") or (() if written else ("no reason was stated",))
     for reason in reasons:
+        reason = _unnamed(reason, (*sources, str(row.get("event"))))
         (found.corrected if written else found.dropped).add(local(reason), name_of(row))
     # A dropped event has a row too, which is no window.
     found.figures["duration"].add(row.get("duration"), written)
     for name, stream in (row.get("streams") or {}).items():
         found.figures["coverage"].add(stream.get("coverage"), written)
         if written:
-            known = name in found.modalities or len(found.modalities) < _MODALITIES
-            _add_file(stream, found.modalities.setdefault(name if known else "others", Modality()))
+            if name not in found.modalities:
+                name = name if len(found.modalities) < _MODALITIES else "others"
+                found.modalities.setdefault(name, Modality())
+            _add_file(stream, found.modalities[name])
     if written:
         split.nanoseconds += round(row["duration"] * 1e9)
         _add_label(row.get("label"), found)
@@ -198,8 +208,8 @@ def _add_file(stream: Mapping[str, Any], modality: Modality) -> None:
     ):
         if value is not None:
             names.add(f"{value:.6g}" if isinstance(value, float) else str(value))
-    width, height = stream.get("width"), stream.get("height")
-    if width is not None and height is not None:
+    if stream.get("size") is not None:
+        height, width = stream["size"]
         modality.sizes.add(f"{width} × {height}")
 
 
@@ -220,24 +230,27 @@ class _Event:
         self._splits: set[str] = set()
         self._rows = False
         self._recordings: set[str] = set()
-        self._clocks: dict[tuple[Any, ...], bool] = {}
+        # (recording, offset, drift, evidence) -> largest std and least confidence, of what was written and dropped
+        self._clocks: dict[bool, dict[tuple[Any, ...], tuple[float, float]]] = {True: {}, False: {}}
         self._checks: dict[tuple[Any, ...], bool] = {}
 
     def add(self, row: Mapping[str, Any], written: bool) -> None:
         self._rows = True
         if written:
             self._splits.add(row.get("split") or "")
+        clocks = self._clocks[written]
         for stream in (row.get("streams") or {}).values():
             recording = str(stream.get("recording"))
             if written:
                 self._recordings.add(recording)
             if recording != row.get("reference"):
-                evidence = tuple(stream.get("evidence") or ())
-                key = (recording, *(stream.get(name) for name in ("offset", "drift", "std", "confidence")), evidence)
-                self._clocks[key] = self._clocks.get(key, False) or written
+                offset, drift, std, sure = (number_of(stream.get(n)) for n in ("offset", "drift", "std", "confidence"))
+                key = (recording, offset, drift, tuple(stream.get("evidence") or ()))
+                most, least = clocks.get(key, (-math.inf, math.inf))
+                clocks[key] = (most if std is None else max(most, std), least if sure is None else min(least, sure))
         for recording, check in (row.get("sync") or {}).items():
-            key = (recording, check.get("verdict"), check.get("sound_delay"))
-            self._checks[key] = self._checks.get(key, False) or written
+            stated = (recording, check.get("verdict"), check.get("sound_delay"))
+            self._checks[stated] = self._checks.get(stated, False) or written
 
     def close(self, found: Statistics) -> None:
         if not self._rows:
@@ -250,26 +263,33 @@ class _Event:
         found.recordings += len(self._recordings)
         for recording in self._recordings:
             found.roles.add(recording)
-        for (_, offset, drift, std, confidence, evidence), written in self._clocks.items():
-            figures = found.figures
-            sure = number_of(confidence)
-            figures["confidence"].add(sure, written)
-            figures["doubt"].add(None if sure is None else max(1.0 - sure, SURE), written)
-            if number_of(offset) is None:
-                continue
-            figures["offset"].add(offset, written)
-            figures["std"].add(std, written)
-            # An estimate is never exactly nothing: 0 is what is taken where there is none.
-            if drift:
-                figures["drift"].add(drift, written)
-            elif written:
-                found.still += 1
-            if written:
-                for kind in evidence:
-                    found.evidence.add(str(kind))
+        for written, clocks in self._clocks.items():
+            for key, (std, sure) in clocks.items():
+                if written or key not in self._clocks[True]:
+                    _add_clock(key, std, sure, written, found)
         for (_, verdict, delay), written in self._checks.items():
-            found.checks.setdefault(str(verdict), [0, 0])[0 if written else 1] += 1
+            counts = found.checks.get(str(verdict), (0, 0))
+            found.checks[str(verdict)] = (counts[0] + written, counts[1] + (not written))
             found.figures["delay"].add(delay, written)
+
+
+def _add_clock(key: tuple[Any, ...], std: float, sure: float, written: bool, found: Statistics) -> None:
+    _, offset, drift, evidence = key
+    figures = found.figures
+    figures["confidence"].add(sure, written)
+    figures["doubt"].add(max(1.0 - sure, SURE) if math.isfinite(sure) else None, written)
+    if offset is None:
+        return
+    figures["offset"].add(offset, written)
+    figures["std"].add(std, written)
+    # An estimate is never exactly nothing: 0 is what is taken where there is none.
+    if drift:
+        figures["drift"].add(drift, written)
+    elif written:
+        found.still += 1
+    if written:
+        for kind in evidence:
+            found.evidence.add(str(kind))
 
 
 def number_of(value: object) -> float | None:
@@ -285,11 +305,20 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 
 def reason_of(error: Mapping[str, Any]) -> str:
-    """Why something could not be read, without the name of the file that it was."""
+    """Why something could not be read, without the name of the file or the event that it was."""
     message, source = str(error.get("message") or error.get("kind") or "no reason was stated"), error.get("source")
+    message = _unnamed(message, (str(name) for name in (source, error.get("event")) if name))
     if source:
-        message = message.removeprefix(f"{source}: ").replace(str(source), PurePath(str(source)).name)
+        message = message.replace(str(source), PurePath(str(source)).name)
     return local(message)
+
+
+def _unnamed(reason: str, names: Iterable[str]) -> str:
+    """A reason without the names before it, so that reasons alike are one kind."""
+    prefixes = tuple(f"{name}: " for name in names)
+    while reason.startswith(prefixes):
+        reason = next(reason.removeprefix(prefix) for prefix in prefixes if reason.startswith(prefix))
+    return reason
 
 
 def source_of(error: Mapping[str, Any]) -> str:
@@ -301,30 +330,6 @@ def source_of(error: Mapping[str, Any]) -> str:
 def local(text: str) -> str:
     """A sentence without the folders of paths from the root."""
     return _ROOTED.sub("…/", text)
-
-
-def settings(recipe: Mapping[str, Any], parent: str = "") -> list[tuple[str, str]]:
-    """A recipe as (what, which), in the order of its keys; what is nested is told under both names."""
-    found: list[tuple[str, str]] = []
-    for key, value in recipe.items():
-        name = f"{parent}{key}".replace("_", " ")
-        if isinstance(value, Mapping) and value:
-            found += settings(value, f"{name}: ")
-        else:
-            found.append((shown(name), shown(local(_told(value)))))
-    return found
-
-
-def _told(value: object) -> str:
-    if value is None or value in ({}, [], ()):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_told, value))
-    return str(value)
 
 
 def format_bytes(count: int) -> str:
