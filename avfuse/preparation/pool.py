@@ -176,6 +176,11 @@ class Worker(Generic[Task, Result]):
                 _kill(self._process)
                 shutil.rmtree(self._folder, ignore_errors=True)
 
+    def close(self) -> None:
+        """From the thread that asks."""
+        with self._lock:
+            self._end()
+
     def _started(self) -> bool:
         """Whether a process had to be started."""
         if self._process is not None and self._process.poll() is None:
@@ -283,6 +288,8 @@ class _Pool(Generic[Task, Result]):
             return
         except BaseException as error:  # such as no more processes: whoever waits for results is told
             self.results.put((-1, error))
+        finally:
+            worker.close()
 
 
 def _paths() -> list[str]:
