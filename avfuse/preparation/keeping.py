@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from avfuse.files import FAULTS_OF_THE_DISK
 from avfuse.io.decoding import PictureSource, SoundSource
 from avfuse.io.placing import Findings
-from avfuse.preparation.shaping import Shaper, frame_from, values_of
+from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
 from avfuse.stream import Recording
 
 Item = TypeVar("Item")
@@ -200,7 +200,7 @@ def keeping(recording: Recording, shaper: Callable[[], Shaper], folder: Path, li
         if type(source) is SoundSource:
             return KeptSound(**given, spool=Spool(folder, limit, _packed_sound, _unpacked_sound))
         if type(source) is PictureSource:
-            spool: Spool[Frame] = Spool(folder, limit, _packed_frame, frame_from)
+            spool: Spool[Frame] = Spool(folder, limit, packed_frame, unpacked_frame)
             return KeptPictures(**given, shaper=shaper(), shaped=spool, greys={}, folder=folder, limit=limit)
         return source
 
@@ -235,8 +235,3 @@ def _packed_sound(item: Sound) -> tuple[tuple[float, float], NDArray[np.float32]
 
 def _unpacked_sound(facts: tuple[float, float], values: NDArray[np.float32]) -> Sound:
     return (*facts, values)
-
-
-def _packed_frame(item: Frame) -> tuple[float, NDArray[np.uint8]]:
-    time, frame = item
-    return time, values_of(frame)
