@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse.files import FAULTS_OF_THE_DISK
 from avfuse.io.decoding import PictureSource, SoundSource
 from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
@@ -66,35 +67,38 @@ class Spool(Generic[Item]):
                 if self._limit > 0:
                     found = kept(item)
                     size += self._size(found)
-                    if size > self._limit:
+                    if size > self._limit or not self._keep(found, size):
                         self._limit = 0  # another reading would find as much
                         self._forget()
-                    else:
-                        self._keep(found, size)
                 yield item
-            if self._file is not None:
-                self._file.flush()
             self.complete = self._limit > 0
         finally:
             if not self.complete:
                 self._forget()
             self._writing.release()
 
-    def _keep(self, item: Item, size: int) -> None:
+    def _keep(self, item: Item, size: int) -> bool:
+        """Whether there was room for it."""
+        self._held.append(item)
         if self._file is None and size <= _HELD:
-            self._held.append(item)
-            return
+            return True
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (until nobody reads it)
-            held, self._held = self._held, []
-            for earlier in held:
-                self._write(earlier)
-        self._write(item)
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  (until nobody reads it)
+        held, self._held = self._held, []
+        return all(map(self._write, held))
 
-    def _write(self, item: Item) -> None:
+    def _write(self, item: Item) -> bool:
         facts, values = self._pack(item)
         self._facts.append((facts, self._file.tell(), values.shape, values.dtype))
-        self._file.write(np.ascontiguousarray(values).data)
+        left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            if error.errno in FAULTS_OF_THE_DISK:
+                return False
+            raise
+        return True
 
     def _forget(self) -> None:
         if self._file is not None:
@@ -111,12 +115,21 @@ class Spool(Generic[Item]):
             values = np.empty(shape, dtype)
             done, raw = 0, values.reshape(-1).view(np.uint8)
             while done < raw.size:
-                done += os.preadv(number, [raw[done:].data], start + done)
+                done += _read_into(raw[done:], number, start + done)
             yield self._unpack(facts, values)
 
     def through(self, items: Callable[[], Iterator[Item]]) -> Iterator[Item]:
         """`items()`, the first time; what was kept of them after that."""
         return self.read() if self.complete else self.noting(items(), lambda item: item)
+
+
+def _read_into(raw: NDArray[np.uint8], number: int, start: int) -> int:
+    """Bytes of an open file from `start` on, without moving where others read; how many they were."""
+    if hasattr(os, "preadv"):
+        return os.preadv(number, [raw.data], start)
+    found = os.pread(number, len(raw), start)  # macOS before 11
+    raw[: len(found)] = np.frombuffer(found, np.uint8)
+    return len(found)
 
 
 @dataclass
