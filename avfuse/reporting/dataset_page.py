@@ -368,7 +368,6 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _Check:
-    recording: str
     told: str
     kind: str
 
@@ -432,7 +431,7 @@ def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _St
     elif offset is not None:
         exact = math.nan if std is None else std
         place = f"{format_offset(offset, exact)} s" + (f" ± {format_std(std)}" if std is not None else "")
-        told = f"{drift * 1e6:+.1f} ppm".replace("-", "−") if drift else "unknown"
+        told = f"{'+' if drift > 0 else ''}{_number(drift * 1e6)} ppm" if drift else "unknown"
     if confidence is not None and place != "reference":
         sure = format_confidence(confidence)
     return _Stream(
@@ -446,11 +445,12 @@ def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _St
 
 
 def _check(recording: str, check: Mapping[str, Any]) -> _Check:
-    verdict = str(check.get("verdict"))
+    name, verdict = shown(recording), str(check.get("verdict"))
     delay, std = number_of(check.get("sound_delay")), number_of(check.get("std"))
-    told = VERDICTS.get(verdict, verdict)
+    told = f"The sound of {name} is {VERDICTS.get(verdict, shown(verdict))}"
+    if verdict == "unknown":
+        told = f"Whether the sound of {name} is in step with the picture could not be told"
     if delay is not None:
         told += f": {amount(delay)} {'late' if delay >= 0 else 'early'}"
         told += f" ± {format_std(std)}" if std is not None else ""
-    kind = {"in_sync": "aligned", "out_of_sync": "error"}.get(verdict, "refused")
-    return _Check(shown(recording), shown(told), kind)
+    return _Check(told, {"in_sync": "aligned", "out_of_sync": "error"}.get(verdict, "refused"))

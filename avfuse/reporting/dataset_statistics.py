@@ -87,6 +87,7 @@ class Modality:
     samples: int = 0
     bytes: int = 0
     partial: int = 0
+    files: Names = field(default_factory=Names)
     kinds: Names = field(default_factory=Names)
     codecs: Names = field(default_factory=Names)
     rates: Names = field(default_factory=Names)
@@ -202,6 +203,7 @@ def _add_file(stream: Mapping[str, Any], modality: Modality) -> None:
     coverage = number_of(stream.get("coverage"))
     modality.partial += coverage is not None and coverage < 1.0
     for names, value in (
+        (modality.files, stream.get("file")),
         (modality.kinds, stream.get("kind")),
         (modality.codecs, stream.get("codec")),
         (modality.rates, number_of(stream.get("rate"))),
