@@ -309,7 +309,7 @@ def _drawn(quantity: _Quantity, values: Figure) -> _Drawn:
 def draw_histogram(bins: Bins, quantity: _Quantity, text: str) -> Markup:
     """Bars of what was written, and on top of them of what was dropped."""
     most = max(map(sum, zip(*bins.counts, strict=True)))
-    unit, scale = (f"{quantity.of[1]} [thousands]", 1e-3) if most >= 1e4 else (quantity.of[1], 1.0)
+    unit, scale = (f"{quantity.of[1]} [thousands]", 1e-3) if most >= 1e3 else (quantity.of[1], 1.0)
     frame = Frame((bins.edges[0], bins.edges[-1]), (0.0, max(1.06 * most * scale, 4.0 if scale == 1.0 else 0.0)))
     bars = []
     for k in range(len(bins.edges) - 1):
