@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from avfuse.reporting.dataset_statistics import Names, Statistics, format_bytes, gather
+from avfuse.reporting.dataset_statistics import Names, Statistics, format_bytes, gather, split_rank
 from avfuse.reporting.dataset_words import (
     LICENCE,
     TOLD,
@@ -111,8 +111,7 @@ def _files(found: Statistics) -> list[str]:
 def shard_paths(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(split, pattern of its shards) of every split that has shards: train, validation, test."""
     found = {s["split"]: PurePosixPath(s["name"]) for s in facts.get("shards", ())}
-    order = {"train": 0, "validation": 1, "test": 2}
-    names = sorted(found, key=lambda name: (order.get(name, 3), name))
+    names = sorted(found, key=split_rank)
     return [(name, str(found[name].parent / f"*{found[name].suffix}")) for name in names]
 
 
@@ -214,9 +213,8 @@ def _checks(found: Statistics) -> list[str]:
     parts = [_table(("sound is", "recordings with samples", "dropped"), rows)]
     delays = found.figures["delay"].written
     if delays.single:
-        parts.append(
-            f"The delay that was found of {counted(delays.count, 'recording')} with samples: {amount(delays.low)}."
-        )
+        way = "late" if delays.low >= 0 else "early"
+        parts.append(f"The sound of {counted(delays.count, 'recording')} with samples is {amount(delays.low)} {way}.")
     elif delays.count:
         middle, most = (amount(delays.quantile(share, abs)) for share in (0.5, 0.9))
         parts.append(
@@ -235,7 +233,7 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
     lines = [
         "import avfuse",
         "",
-        'for batch in avfuse.windows("."):  # streams with their times, what is valid of them and what is there',
+        f'for batch in avfuse.windows(".", split={json.dumps(split)}):  # streams, their times, and what is valid',
         "    ...",
     ]
     parts = [
@@ -257,10 +255,13 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
         f"```python\nimport os\n\nimport datasets\n\n"
         f"samples = datasets.load_dataset(os.getcwd(), split={json.dumps(split)}, streaming=True)\n```"
     )
-    casts = [f"`.cast_column({_quoted(f)}, datasets.{_CASTS[s]}())`" for f in _files(found)
+    if not tar:
+        parts.append("Sound and pictures are decoded by torchcodec; `samples.decode(False)` leaves them as bytes.")
+        return parts
+    casts = [f"`samples.cast_column({_quoted(f)}, datasets.{_CASTS[s]}())`" for f in _files(found)
              if (s := f.rpartition(".")[2]) in _CASTS]  # fmt: skip
-    if casts and tar:
-        parts.append(f"Files come as bytes; {casts[0]} and the like decode them, by torchcodec.")
+    if casts:
+        parts.append(f"Sound and pictures come as bytes; {casts[0]} decodes them, by torchcodec.")
     return parts
 
 

@@ -135,9 +135,13 @@ class Statistics:
         return Split(decisions, self.events[0], seconds, shards, size)
 
     def ordered(self) -> list[tuple[str, Split]]:
-        """Splits: train, validation, test, others by name, none."""
-        rank = {name: k for k, name in enumerate(_SPLITS)}
-        return sorted(self.splits.items(), key=lambda item: (item[0] == "", rank.get(item[0], len(rank)), item[0]))
+        """Splits, see `split_rank`."""
+        return sorted(self.splits.items(), key=lambda item: split_rank(item[0]))
+
+
+def split_rank(name: str) -> tuple[bool, int, str]:
+    """Orders splits: train, validation, test, others by name, none."""
+    return name == "", _SPLITS.index(name) if name in _SPLITS else len(_SPLITS), name
 
 
 def gather(
