@@ -34,6 +34,7 @@ from avfuse.reporting.dataset_page import statistics_page
 from avfuse.reporting.dataset_statistics import format_bytes, gather, local, reason_of
 from avfuse.reporting.dataset_words import settings
 from avfuse.reporting.distributions import DISTINCT, Distribution, Kinds, bins_of
+from avfuse.reporting.text import format_duration
 from avfuse.simulation import film_with_sound, write_media
 
 LABELS = ("clap", "speech", "door", "music")
@@ -311,7 +312,10 @@ def test_counts_add_up(seed: int) -> None:
     told = {row[0]: row for row in cells_of(card, "What it holds")}
     for name in {row["split"] for row in written}:
         of = [row for row in written if row["split"] == name]
-        assert told[name][1:3] == [str(len({row["event"] for row in of})), str(len(of))]
+        lasts = format_duration(sum(row["duration"] for row in of))
+        assert told[name][1:4] == [str(len({row["event"] for row in of})), str(len(of)), lasts]
+        (shard,) = [shard for shard in facts["shards"] if shard["split"] == name]
+        assert told[name][4:] == ["1", format_bytes(shard["bytes"])]
     assert f"{len(written)} samples" in card
 
     header, *table = page.tables["decisions"]
