@@ -24,7 +24,7 @@ from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
 from avfuse.stream import Recording
 
-_HELD = 128 * 2**20  # bytes of a stream that are held in memory: a file is slower
+_HELD = 512 * 2**20  # bytes of a stream that are held in memory: a file is slower
 
 Item = TypeVar("Item")
 Given = TypeVar("Given")
