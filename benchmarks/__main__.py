@@ -28,6 +28,7 @@ NAMES = (
     "picture",
     "space",
     "fusion",
+    "prepare",
     "transcript",
     "calibrate",
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from avfuse.evaluation import Case, Evaluation, evaluate, read_cases, write_cases
 from avfuse.evaluation.processes import Ran, run
@@ -52,7 +54,7 @@ def measure(
     return found
 
 
-def run_here(command: Sequence[str]) -> Ran:
-    """Run a command with the package that lies beside the benchmarks, installed or not."""
+def run_here(command: Sequence[str], *, started: Callable[[subprocess.Popen[Any]], None] | None = None) -> Ran:
+    """Run a command with the package that lies beside the benchmarks, installed or not. started: told the process."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return run(command, environment=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
+    return run(command, environment=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, started=started)

@@ -10,6 +10,7 @@ from benchmarks.options import Options
 from benchmarks.tables import Goals, show
 
 PARTS = {
+    "prepare": ("fidelity", "speed", "loader", "filter", "broken"),
     "space": ("matching", "transforms", "registration", "clouds", "depth", "sound"),
     "fusion": ("alignment", "rates", "missing", "activities", "correlation", "synchrony", "speed"),
 }

@@ -112,7 +112,7 @@ def _stream(
         "source_start": start, "kind": "sound" if sound else "picture", "file": f"{name}.{'flac' if sound else 'mp4'}",
         "codec": "flac" if sound else "h264", "time_base": "1/16000" if sound else "1/15360", "start": 0.0,
         "samples": 32000 if sound else 60, "rate": 16000.0 if sound else 30.0,
-        **({} if sound else {"width": 320, "height": 180}), **clock, "evidence": ["sound"], "coverage": coverage,
+        **({} if sound else {"size": [180, 320]}), **clock, "evidence": ["sound"], "coverage": coverage,
         "valid": [[0.0, 2.0 * coverage]], "bytes": rng.randrange(30000, 60000), "sha256": "0" * 64,
     }  # fmt: skip
 

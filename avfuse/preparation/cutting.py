@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfuse.batches import Samples, Track
+from avfuse.clock import ClockMap
 from avfuse.errors import StreamError
 from avfuse.io.frames import PicturePacker
 from avfuse.preparation.encoding import Encoded, encode_pictures, encode_samples, encode_sound
@@ -169,45 +170,74 @@ class _Sound:
         close = abs(self.rate - rate) < 1e-3 * rate
         self._sound = InterpolatedSound(track.stream, rate if close else self.rate)
 
-    def _blocks(self, slot: Slot, known: list[NDArray[np.bool_]]) -> Iterator[NDArray[np.float32]]:
+    def _blocks(self, slot: Slot) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+        """(number of the first sample, `(channels, n)` values, where there is something), of what a window has."""
         count = math.floor((slot.end - slot.start) * self.rate + 0.5)
-        since = float(self._back(slot.following)) if math.isfinite(slot.following) else math.inf
-        since = -math.inf if math.isnan(since) else since
         size = round(_BLOCK * self.rate)
+        if not self._sound.channels:
+            return
         for first in range(0, count, size):
-            k = np.arange(first, min(first + size, count))
-            times = np.asarray(self._back(slot.start + k / self.rate), np.float64)
-            values = self._sound.at(times, since)
-            known.append(self._sound.covers(times))
-            if values.shape[0]:
-                yield values.mean(axis=0, keepdims=True) if self._form.mono else values
+            stop = min(first + size, count)
+            times = np.asarray(self._back(slot.start + np.arange(first, stop) / self.rate), np.float64)
+            then = min(slot.following, slot.start + stop / self.rate if stop < count else math.inf)
+            # What a later part of this block lies at is still needed, too.
+            since = min(self._own_after(then), float(times[np.isfinite(times)].min(initial=math.inf)))
+            found, known = [], []
+            for part in _rising(times):
+                found.append(self._sound.at(part, since))
+                known.append(self._sound.covers(part))
+            values = np.concatenate(found, axis=1)
+            if self._form.mono:
+                values = values.mean(axis=0, keepdims=True)
+            yield first, values, np.concatenate(known)
+
+    def _own_after(self, time: float) -> float:
+        """The earliest own time of anything from a moment of the timeline on."""
+        if isinstance(self._back, ClockMap) or not math.isfinite(time):
+            return float(self._back(time)) if math.isfinite(time) else time
+        *_, last = self._back.segments
+        later = [s for s in self._back.segments if s.end > time or s is last]
+        before = later[0] is self._back.segments[0]  # its line goes on before it
+        return float(min(s.map(time if before and s is later[0] else max(s.start, time)) for s in later))
 
     def encoded(self, slot: Slot) -> Piece | None:
-        known: list[NDArray[np.bool_]] = []
-        try:
-            file, clipped = encode_sound(self._blocks(slot, known), self.rate, self._form)
-        except StreamError:  # no sample at all
+        spans: list[tuple[float, float]] = []
+        samples = 0
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            nonlocal samples
+            for first, values, known in self._blocks(slot):
+                spans.extend(self._spans(first, known, slot))
+                samples += len(known)
+                yield values
+
+        found = encode_sound(blocks(), self.rate, self._form)
+        if found is None or not spans:
             return None
-        mask = np.concatenate(known)
-        if not mask.any():
-            return None
-        coverage, valid = _covered(self._spans(mask, slot), slot)
-        return Piece(file, 0.0, len(mask), self.rate, coverage, valid, 1.0, 0.0, 0.0, clipped=clipped)
+        file, clipped = found
+        return Piece(file, 0.0, samples, self.rate, *_covered(spans, slot), 1.0, 0.0, 0.0, clipped=clipped)
 
     def samples(self, slot: Slot) -> tuple[Samples, list[tuple[float, float]]]:
-        known: list[NDArray[np.bool_]] = []
-        parts = list(self._blocks(slot, known))
-        if not parts:
+        blocks = list(self._blocks(slot))
+        if not blocks:
             return _NONE, []
-        values, mask = np.concatenate(parts, axis=1).T, np.concatenate(known)
+        values, mask = (np.concatenate(each, axis=-1) for each in list(zip(*blocks, strict=True))[1:])
         times = slot.start + np.arange(len(mask)) / self.rate
-        return Samples(np.where(mask[:, None], values, 0), times, mask, rate=self.rate), self._spans(mask, slot)
+        return Samples(np.where(mask[:, None], values.T, 0), times, mask, rate=self.rate), self._spans(0, mask, slot)
 
-    def _spans(self, mask: NDArray[np.bool_], slot: Slot) -> list[tuple[float, float]]:
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    def _spans(self, first: int, known: NDArray[np.bool_], slot: Slot) -> list[tuple[float, float]]:
+        edges = first + np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
         # The last sample stands until the window ends: rounding may put that a part of a sample later.
-        ends = [slot.end if stop == len(mask) else slot.start + stop / self.rate for stop in edges[1::2]]
-        return [(slot.start + first / self.rate, end) for first, end in zip(edges[::2], ends, strict=True)]
+        step = 1.0 / self.rate
+        ends = [slot.start + stop * step for stop in edges[1::2]]
+        ends = [slot.end if abs(slot.end - end) < step else end for end in ends]
+        return [(slot.start + start * step, end) for start, end in zip(edges[::2], ends, strict=True)]
+
+
+def _rising(times: F64) -> list[F64]:
+    """Own times of rising moments in parts, each of which rises: a rearranged recording comes back to earlier ones."""
+    known = np.flatnonzero(np.isfinite(times))
+    return np.split(times, known[1:][np.diff(times[known]) < 0])
 
 
 class _Pictures:
@@ -306,14 +336,18 @@ def _emptied(items: deque[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
 
 
 def _on_timeline(track: Track, form: PictureForm) -> Iterator[tuple[float, Any]]:
-    """(time, frame) on the timeline, in order; of equal times the first."""
-    held: list[tuple[float, int, Any]] = []  # a heap: a clock that was set back brings frames out of order
+    """(time, frame) on the timeline, in order; of what two moments of a recording claim, the earlier one's.
+
+    So it is with sound: a clock that was set back would else mix frames of both.
+    """
+    back = track.clock.inverse()
+    held: list[tuple[float, int, Any]] = []  # a heap: a rearranged recording brings frames out of order
     last = -math.inf
     for number, (own, frame) in enumerate(chain(_frames_of(track, form), [(math.inf, None)])):
         # Nothing that comes later lies before this.
         reached = track.earliest_after(own) if frame is not None else math.inf
         time = float(track.clock(own)) if frame is not None else math.nan
-        if not math.isnan(time):
+        if not math.isnan(time) and (isinstance(back, ClockMap) or abs(float(back(time)) - own) < 1e-6):
             heapq.heappush(held, (time, number, frame))
         while held and held[0][0] <= reached:
             time, _, shown = heapq.heappop(held)

@@ -56,6 +56,7 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
                 track.width, track.height, track.pix_fmt = frame.width, frame.height, "yuv420p"
                 context = track.codec_context
                 context.time_base, context.thread_count, context.flags = TICK, 1, context.flags | _BITEXACT
+                context.colorspace = frame.colorspace
                 # Without B-frames: with them, x264 reads memory that it never wrote (in its tree of macroblocks, for
                 # pictures of a few of them), and equal frames give other bytes. And they decode in their own order.
                 told = {"preset": form.speed, "crf": str(form.quality), "threads": "1", "bf": "0"}
@@ -72,10 +73,10 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
     return Encoded(".mp4", name, TICK, out.getvalue(), (track.height, track.width))
 
 
-def encode_sound(blocks: Iterable[NDArray[np.float32]], rate: float, form: SoundForm) -> tuple[Encoded, int]:
+def encode_sound(blocks: Iterable[NDArray[np.float32]], rate: float, form: SoundForm) -> tuple[Encoded, int] | None:
     """`(channels, n)` blocks of sound as FLAC, or as WAV where FLAC cannot hold it; and how many samples were clipped.
 
-    Raises StreamError where there is no block.
+    None where there is no block.
     """
     import soundfile
 
@@ -94,7 +95,7 @@ def encode_sound(blocks: Iterable[NDArray[np.float32]], rate: float, form: Sound
         packed = np.left_shift(np.clip(whole, -scale, scale - 1).astype(np.int32), 32 - form.bits)
         file.write(packed)
     if file is None:
-        raise StreamError("sound: no block of samples; expected one or more")
+        return None
     file.close()
     suffix = ".flac" if codec == "flac" else ".wav"
     return Encoded(suffix, codec, Fraction(1, round(rate)), out.getvalue()), clipped

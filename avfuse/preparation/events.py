@@ -167,7 +167,9 @@ def judge_event(event: Event, recordings: Mapping[str, Recording], recipe: Recip
         verdict = sum(syncs.values(), start=verdict)
         usable = corrected(usable, checks, syncs)
         tracks, _ = _tracks(usable, event, recipe)
-    asked = list(tracks) if recipe.streams is None else list(recipe.streams)
+    # Text is there when somebody speaks: a window without is whole.
+    texts = {name for name, track in tracks.items() if track.stream.kind == "text"}
+    asked = [name for name in (tracks if recipe.streams is None else recipe.streams) if name not in texts]
     return Judged(event, usable, checks, verdict, tracks, asked)
 
 
@@ -228,7 +230,7 @@ def slots_of(judged: Judged, recipe: Recipe) -> list[Slot]:
         return [Slot(begin, stop)] if stop > begin else []
     hop = recipe.hop or recipe.duration
     edges = list(edges_of(begin, recipe.duration, hop, count_of(begin, stop, recipe.duration, hop)))
-    following = [start for start, _ in edges[1:]] + [math.inf]
+    following = [*(start for start, _ in edges[1:]), math.inf][: len(edges)]
     return [Slot(start, end, then) for (start, end), then in zip(edges, following, strict=True)]
 
 

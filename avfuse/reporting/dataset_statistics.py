@@ -214,8 +214,8 @@ def _add_file(stream: Mapping[str, Any], modality: Modality) -> None:
     ):
         if value is not None:
             names.add(f"{value:.6g}" if isinstance(value, float) else str(value))
-    width, height = stream.get("width"), stream.get("height")
-    if width is not None and height is not None:
+    if stream.get("size") is not None:
+        height, width = stream["size"]
         modality.sizes.add(f"{width} × {height}")
 
 
