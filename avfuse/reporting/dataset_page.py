@@ -165,7 +165,7 @@ def _content(
         "checks": check_rows(found),
         "delay": _drawn(_DELAY, found.figures["delay"]),
         "sample_figures": _all_drawn(_SAMPLES, found),
-        "modalities": [list(map(shown, row)) for row in rows],
+        "modalities": [[shortened(shown(cell), 60) for cell in row] for row in rows],
         "columns": columns,
         "labels": _bars(found.labels),
         "numbers": _drawn(_LABEL, Figure(found.numbers)) if found.numbers.count else None,
