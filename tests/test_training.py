@@ -301,7 +301,7 @@ def test_models_of_shards_predict_from_raw_files(takes: Path, of_shards: Path, t
     assert found.decision is not None
     assert found.decision.present == ("picture",)
     assert not found.complete
-    assert any("recorder: no_match" in line or "recorder: ambiguous" in line for line in found.left_out)
+    assert any("recorder is no_match" in line or "recorder is ambiguous" in line for line in found.left_out)
 
 
 def test_raw_recordings_are_cut_as_those_in_the_shards_were(takes: Path, shards: Path) -> None:
