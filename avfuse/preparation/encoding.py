@@ -56,6 +56,7 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
                 track.width, track.height, track.pix_fmt = frame.width, frame.height, "yuv420p"
                 context = track.codec_context
                 context.time_base, context.thread_count, context.flags = TICK, 1, context.flags | _BITEXACT
+                context.colorspace = frame.colorspace
                 # Without B-frames: with them, x264 reads memory that it never wrote (in its tree of macroblocks, for
                 # pictures of a few of them), and equal frames give other bytes. And they decode in their own order.
                 told = {"preset": form.speed, "crf": str(form.quality), "threads": "1", "bf": "0"}
