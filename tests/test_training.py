@@ -33,7 +33,8 @@ from avfuse.nn.shards import windows_as_stored
 from avfuse.nn.targets import Targets
 from avfuse.nn.timed import to_timed
 from avfuse.nn.training import train, windows_of
-from avfuse.preparation import PictureForm, Recipe, SoundForm, prepare, read_windows
+from avfuse.preparation import PictureForm, Recipe, SoundForm, load_recipe, prepare, read_windows
+from avfuse.simulation import takes as takes_to_learn
 from avfuse.simulation.labelled import (
     Difficulty,
     Examples,
@@ -344,6 +345,25 @@ def test_training_on_shards_that_was_killed_goes_on_to_the_same_weights_whatever
     assert (folder / "log.csv").read_text() == (of_shards / "log.csv").read_text()
     for name, value in weights(of_shards).items():
         torch.testing.assert_close(weights(folder)[name], value, rtol=0, atol=0)
+
+
+def test_the_example_is_the_same_from_recordings_and_from_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takes_to_learn, "_write_take", lambda *given: {})  # what is recorded does not matter
+    for source in ("spoken_tones", "drawn_shapes", "simulated_gestures"):
+        monkeypatch.setattr(takes_to_learn, source, lambda *given, **more: None)
+    file, _ = takes_to_learn.write_example(tmp_path / "takes", seed=7)
+    recipe, raw = load_recipe(file.parent / "recipe.toml"), load_configuration(file)
+    (file.parent / "shards").mkdir()
+    facts = {"format": "avfuse.shards/1", "recipe": recipe.to_json(), "shards": [], "splits": {}}
+    (file.parent / "shards" / "prepare.json").write_text(json.dumps(facts))
+    stored = load_configuration(file.parent / "train-shards.toml")
+    assert stored.window == raw.window
+    assert stored.streams() == raw.streams()
+    assert (recipe.spacing, recipe.validation, recipe.seed) == (raw.data.spacing, raw.data.validation, raw.seed)
+    for key in ("fusion", "head", "training", "dim", "seed"):
+        assert getattr(stored, key) == getattr(raw, key)
 
 
 @pytest.mark.parametrize(
