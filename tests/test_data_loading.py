@@ -201,7 +201,7 @@ def test_no_event_is_in_two_splits_of_shards_and_one_that_is_is_told(shards: Pat
     with pytest.raises(ReadError, match="e2 is in train and validation; prepare it again"):
         StoredWindows(tmp_path, {"imu": "imu"}, 4)
     (tmp_path / "manifest.jsonl").write_text("".join(rows.splitlines(True)[1:]))
-    with pytest.raises(ReadError, match="prepare.json tells of 8 samples, and manifest.jsonl of 7"):
+    with pytest.raises(ReadError, match=r"prepare\.json tells of 8 samples, and manifest\.jsonl of 7"):
         StoredWindows(tmp_path, {"imu": "imu"}, 4)
 
 
@@ -286,7 +286,7 @@ def test_shards_that_do_not_fit_are_told(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "prepare.json").write_text(json.dumps(facts))
     kept = [row for row in rows if row["split"] == "train"]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
-    with pytest.raises(StreamError, match="no window of validation; it has 42 windows of train.*--validation 0.2"):
+    with pytest.raises(StreamError, match=r"no window of validation; it has 42 windows of train.*--validation 0\.2"):
         StoredWindows(tmp_path, {"imu": "imu"}, 4)
     bare = [{**row, "label": None} for row in rows]
     (tmp_path / "prepare.json").write_text((shards / "prepare.json").read_text())

@@ -322,7 +322,8 @@ def windows_as_stored(event: Event, recipe: Recipe, streams: Mapping[str, str]) 
         choices = [stream] if recipe.streams is None else recipe.streams[stream]
         roles = {choice.rpartition("/")[0] for choice in ([choices] if isinstance(choices, str) else choices)}
         if not roles.isdisjoint(event.files) and not any(name in window.samples for window in found):
-            wrong += [reason for row in part.rows for reason in row["reasons"] if reason.partition(":")[0] in roles]
+            reasons = (reason for row in part.rows for reason in row["reasons"])
+            wrong += [reason for reason in reasons if any(word in reason for word in (*roles, stream))]
     dropped = [row for row in part.rows if row["decision"] == "drop"]
     if dropped:
         wrong.append(f"{len(dropped)} of {len(part.rows)} windows are left out: {dropped[0]['reasons'][-1]}")
