@@ -100,13 +100,18 @@ def prepare_event(event: Event, split: str, recipe: Recipe, out: IO[bytes] | Non
 
 def error_row(event: Event, role: str | None, kind: str, message: str, attempts: int = 1) -> Row:
     """A line of the error manifest. Local folders are not told: they may differ where the job goes on."""
-    source = event.sources.get(role) if role is not None else None
-    for path, given in ((event.files[r], event.sources[r]) for r in event.files):
-        message = message.replace(path, given)
+    source = _source_of(event, role) if role is not None else None
+    for name, path in event.files.items():
+        message = message.replace(path, _source_of(event, name))
     return {
         "event": event.name, "where": event.where.rpartition(os.sep)[2],
         "source": source, "kind": kind, "message": message, "attempts": attempts,
     }  # fmt: skip
+
+
+def _source_of(event: Event, role: str) -> str:
+    """A file as the manifest names it; events that were made in Python have paths alone."""
+    return event.sources.get(role, event.files[role])
 
 
 def read_event(event: Event, recipe: Recipe, folder: Path, spool: float) -> tuple[dict[str, Recording], list[Row]]:
@@ -304,7 +309,7 @@ def _stream_facts(judged: Judged, modality: str, piece: Piece) -> Row:
     return {
         "recording": track.recording,
         "stream": track.stream.name,
-        "source": judged.event.sources[track.recording],
+        "source": _source_of(judged.event, track.recording),
         "source_start": piece.source_start,
         "kind": track.stream.kind,
         "file": f"{_as_extension(modality)}{file.suffix}",
