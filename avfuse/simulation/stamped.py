@@ -206,7 +206,9 @@ def write_film(
                 tracks.append(_sound(container, film["sound"], sound, shift))
                 for _, stream, frame in merge(*tracks, key=itemgetter(0)):
                     container.mux(stream.encode(frame))
-                for stream in container.streams:
+                for stream in container.streams.video:
+                    container.mux(stream.encode(None))
+                for stream in container.streams.audio:
                     container.mux(stream.encode(None))
         except (av.FFmpegError, ValueError) as error:
             raise WriteError(f"{target}: FFmpeg cannot write this film ({error})") from error

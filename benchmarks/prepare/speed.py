@@ -1,4 +1,4 @@
-"""Hours of media an hour, with one worker and two, beside plain PyAV on the same films; and the memory that it takes."""
+"""Hours of media an hour, with one worker and two, beside plain PyAV on the same films; and the memory it takes."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def tables(options: Options, goals: Goals) -> list[Table]:
         Table(
             f"{count} films of {seconds} s ({SIZE.replace(':', ' x ')}, 30 frames/s, H.264 and AAC) to windows of "
             f"{LENGTH:g} s",
-            ("what", "seconds (median)", "hours an hour", "time against plain PyAV", "parent (MB)", "largest child (MB)",
-             "all (MB)", "every run (s)"), rows,
+            ("what", "seconds (median)", "hours an hour", "time against plain PyAV", "parent (MB)",
+             "largest child (MB)", "all (MB)", "every run (s)"), rows,
             "Whole programs, start-up included, in turns. The same encoder settings throughout (x264 veryfast, CRF 20, "
             "no B-frames, one thread; FLAC of 16 bits). `prepare` also checks sound against picture and cuts every "
             "window as files of its own, with checksums. Memory: the kernel's high-water marks.",
