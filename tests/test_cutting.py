@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from avfuse import ClockEstimate, ClockMap, PiecewiseClock, Segment, Stream
 from avfuse.batches import Track
 from avfuse.io import read
+from avfuse.io.placing import Findings
 from avfuse.preparation.cutting import Cutter, Piece, Slot
 from avfuse.preparation.encoding import decode_pictures, decode_sound
 from avfuse.preparation.keeping import keeping
@@ -203,6 +206,7 @@ def numbered(k: int, width: int = 192, height: int = 96) -> NDArray[np.uint8]:
     image = np.full((height, width, 3), 40, np.uint8)
     image[:, width // 2 :, 0] = 120  # the right half is red
     image[SIDE:] += np.uint8(20)
+    image[height // 2 :, width // 2 :, 1] = 160  # and below it yellow
     for bit in range(BITS):
         image[:SIDE, bit * SIDE : (bit + 1) * SIDE] = 235 if k >> bit & 1 else 16
     return image
@@ -228,6 +232,8 @@ def film(
         track.codec_context.time_base = Fraction(1, tick)
         x264 = {"g": "600", "bf": "3", "crf": "12", "preset": "ultrafast", "b-adapt": "0", "sc_threshold": "0"}
         track.options = {**(x264 if codec == "libx264" else {}), **options}
+        if turned:
+            track.set_display_rotation(turned)
         for k, stamp in enumerate(stamps):
             image = np.rot90(numbered(k), -turned // 90)
             if k == 0:
@@ -298,3 +304,210 @@ def _quickened(clock: Clock) -> Clock:
     return PiecewiseClock(
         tuple(Segment(s.start * share, s.end * share, s.offset * share, s.drift) for s in clock.segments)
     )
+
+
+# What is stored looks as what was recorded
+
+
+def shots(path: Path, form: PictureForm, folder: Path, transform: str | None = None) -> list[Piece]:
+    """All frames of a film in windows of a second."""
+    stream = kept(path, folder, form)
+    found = cut(track_of(stream), Recipe(1.0, picture=form), slots(0.0, 100.0, 1.0))
+    return [piece for piece in found if piece is not None]
+
+
+def upright(path: Path) -> NDArray[np.uint8]:
+    """The frames as avfuse.read shows them, which its own tests hold."""
+    (stream,) = read(path).of_kind("picture")
+    return np.concatenate([values for _, values in stream.blocks(1.0)])
+
+
+FORMATS = {
+    "yuv420p": ("libx264", "yuv420p"),
+    "ten bits": ("libx264", "yuv420p10le"),
+    "4:4:4": ("libx264", "yuv444p"),
+    "4:2:2": ("libx264", "yuv422p"),
+    "grey": ("libx264", "gray"),
+    "full range": ("mjpeg", "yuvj420p"),
+    "full range, 4:2:2": ("mjpeg", "yuvj422p"),
+    "alpha": ("qtrle", "argb"),
+    "rgb": ("png", "rgb24"),
+    "lossless rgb": ("ffv1", "bgr0"),
+    "sixteen bits grey": ("ffv1", "gray16le"),
+}
+
+
+@pytest.mark.parametrize("fit", [None, (64, 160)], ids=["as it is", "smaller"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_colours_stay_in_any_pixel_format(tmp_path: Path, name: str, fit: tuple[int, int] | None) -> None:
+    codec, pix_fmt = FORMATS[name]
+    options = {"qscale": "2"} if codec == "mjpeg" else {}
+    suffix = "mkv" if codec == "ffv1" else "mov"
+    path = film(tmp_path / f"a.{suffix}", np.arange(30) / 25, codec=codec, pix_fmt=pix_fmt, **options)
+    assert_same_colours(path, tmp_path, fit)
+
+
+def assert_same_colours(path: Path, folder: Path, size: tuple[int, int] | None) -> None:
+    form = PictureForm(size, quality=4)
+    pieces = shots(path, form, folder)
+    stored = np.concatenate([decode_pictures(piece.file.data) for piece in pieces])
+    recorded = upright(path)
+    assert len(stored) == len(recorded)
+    for before, after in zip(recorded[::7], stored[::7], strict=True):
+        height, width = after.shape[:2]
+        expected = cv2.resize(before, (width, height), interpolation=cv2.INTER_AREA).astype(float)
+        away = np.abs(after.astype(float) - expected).max(axis=2)
+        # Edges of colour blur in 4:2:0.
+        assert np.percentile(away, 85) <= 4.0, np.percentile(away, [50, 85, 99])
+
+
+TAGS = {"bt709": "bt709", "bt601": "smpte170m", "bt2020": "bt2020nc"}
+
+
+@pytest.mark.parametrize("size", [None, (64, 160)], ids=["as it is", "smaller"])
+@pytest.mark.parametrize("matrix", [*TAGS.values(), "full"])
+def test_colours_stay_whatever_the_file_says_of_them(
+    tmp_path: Path, ffmpeg: str, matrix: str, size: tuple[int, int] | None
+) -> None:
+    plain = film(tmp_path / "plain.mov", np.arange(30) / 25, codec="png", pix_fmt="rgb24")
+    told = [
+        "-vf",
+        "scale=out_range=pc:out_color_matrix=bt709,format=yuv420p",
+        "-color_range",
+        "pc",
+        "-colorspace",
+        "bt709",
+    ]
+    if matrix != "full":
+        told = ["-vf", f"scale=out_color_matrix={matrix}:out_range=tv,format=yuv420p", "-colorspace", matrix]
+    path = tmp_path / "a.mp4"
+    subprocess.run([ffmpeg, "-v", "error", "-i", plain, *told, "-c:v", "libx264", "-crf", "4", path], check=True)
+    assert_same_colours(path, tmp_path, size)
+
+
+@pytest.mark.parametrize("turned", [90, 180, 270])
+@pytest.mark.parametrize("size", [None, (96, 192), (48, 96)])
+def test_turned_pictures_are_stored_upright(tmp_path: Path, turned: int, size: tuple[int, int] | None) -> None:
+    path = film(tmp_path / "a.mp4", np.arange(40) / 25, turned=turned)
+    pieces = shots(path, PictureForm(size), tmp_path)
+    frames = np.concatenate([decode_pictures(piece.file.data) for piece in pieces])
+    assert frames.shape == (40, *(size or (96, 192)), 3)
+    if size != (48, 96):
+        assert numbers(frames) == list(range(40))
+    left, right = (frames[:, -8:, part, 0].mean() for part in (slice(8), slice(-8, None)))
+    assert right > left + 50
+
+
+@pytest.mark.parametrize(("width", "height"), [(191, 97), (193, 96), (17, 16)])
+def test_odd_sizes_lose_a_row_or_a_column_and_nothing_moves(tmp_path: Path, width: int, height: int) -> None:
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        track: Any = container.add_stream("png", rate=25)
+        track.width, track.height, track.pix_fmt = width, height, "rgb24"
+        images = np.random.default_rng(0).integers(0, 255, (5, height // 4 + 1, width // 4 + 1, 3), np.uint8)
+        images = images.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
+        for k, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+            frame.pts = k
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    (piece,) = shots(tmp_path / "a.mov", PictureForm(quality=2), tmp_path)
+    frames = decode_pictures(piece.file.data)
+    assert frames.shape[1:3] == (height // 2 * 2, width // 2 * 2)
+    away = np.abs(frames.astype(float) - images[:, : frames.shape[1], : frames.shape[2]]).mean(axis=3)
+    assert np.percentile(away, 50) < 12.0
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(96, 96), (96, 192), (48, 192), (64, 64), (200, 192), (98, 50)])
+def test_fit_shows_the_part_that_it_says(tmp_path: Path, fit: Any, size: tuple[int, int]) -> None:
+    width, height = 192, 96
+    path = film(tmp_path / "a.mov", np.arange(3) / 25, codec="png", pix_fmt="rgb24")
+    (piece,) = shots(path, PictureForm(size, fit, quality=2), tmp_path)
+    frame = decode_pictures(piece.file.data)[1].astype(float)
+    assert frame.shape[:2] == size
+    across, down = size[1] / width, size[0] / height
+    if fit != "stretch":
+        across = down = (max if fit == "crop" else min)(across, down)
+    # Where a point of the recording lies in what is stored: the middle stays in the middle.
+    y, x = np.mgrid[: size[0], : size[1]]
+    from_x = (x + 0.5 - size[1] / 2) / across + width / 2
+    from_y = (y + 0.5 - size[0] / 2) / down + height / 2
+    inside = (from_x > 0) & (from_x < width) & (from_y > 0) & (from_y < height)
+    expected = np.zeros((*size, 3))
+    image = numbered(1)
+    expected[inside] = image[from_y[inside].astype(int), from_x[inside].astype(int)]
+    away = np.abs(frame - expected).max(axis=2)
+    assert np.percentile(away, 90) < 12.0
+    assert inside.all() == (fit != "pad" or abs(size[1] / size[0] - 2.0) < 1e-9)
+
+
+def test_frames_that_change_size_are_all_stored_in_the_size_of_the_first(tmp_path: Path) -> None:
+    parts = []
+    for k, (width, height) in enumerate([(192, 96), (384, 192), (192, 96)]):
+        stream = io.BytesIO()
+        with av.open(stream, "w", format="mpegts") as container:
+            track: Any = container.add_stream("libx264", rate=25)
+            track.width, track.height, track.pix_fmt = width, height, "yuv420p"
+            track.options = {"bf": "0", "crf": "8"}
+            for j in range(25):
+                image = cv2.resize(numbered(25 * k + j), (width, height), interpolation=cv2.INTER_NEAREST)
+                frame = av.VideoFrame.from_ndarray(image, "rgb24")
+                frame.pts, frame.time_base = 25 * k + j, Fraction(1, 25)
+                container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+        parts.append(stream.getvalue())
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(parts))
+    for duration in (0.7, 3.0):
+        found = cut(track_of(kept(path, tmp_path, PictureForm())), Recipe(duration), slots(0.0, 3.0, duration))
+        frames = [decode_pictures(piece.file.data) for piece in found if piece is not None]
+        assert {part.shape[1:] for part in frames} == {(96, 192, 3)}
+        assert numbers(np.concatenate(frames)) == list(range(sum(map(len, frames))))
+
+
+@pytest.mark.parametrize("rate", [25.0, 10.0, 7.5, 60.0])
+@pytest.mark.parametrize("stamps", STAMPS)
+def test_even_times_show_the_nearest_frame(tmp_path: Path, stamps: str, rate: float) -> None:
+    own = STAMPS[stamps] - STAMPS[stamps][0]
+    path = film(tmp_path / "a.mkv", STAMPS[stamps], tick=1000)
+    form = PictureForm(rate=rate)
+    spans = slots(0.1234, float(own[-1]) + 0.03, 1.6)
+    clock = ClockMap(0.05, 1e-4)
+    for slot, piece in zip(
+        spans, cut(track_of(kept(path, tmp_path, form), clock), Recipe(1.6, picture=form), spans), strict=True
+    ):
+        assert piece is not None
+        found, times = seen_evenly(piece, rate)
+        moments = slot.start + np.arange(round(1.6 * rate)) / rate
+        assert len(found) == len(moments)
+        away = np.abs(clock(own[found]) - moments)
+        best = np.abs(clock(own)[None, :] - moments[:, None]).min(axis=1)
+        np.testing.assert_allclose(away, best, atol=1.1e-3)  # MKV rounds to 1 ms
+        np.testing.assert_allclose(times, clock(own[found]) - slot.start, atol=1.1e-3)
+
+
+def seen_evenly(piece: Piece, rate: float) -> tuple[list[int], F64]:
+    with av.open(io.BytesIO(piece.file.data)) as container:
+        shown = np.array([float(f.pts * f.time_base) for f in container.decode(video=0)])
+    np.testing.assert_allclose(shown, np.arange(len(shown)) / rate, atol=1.01 / 90000)
+    assert piece.times is not None
+    return numbers(decode_pictures(piece.file.data)), piece.times
+
+
+def test_windows_of_pictures_that_overlap_are_those_cut_alone_and_a_full_spool_changes_nothing(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", STAMPS["variable"])
+    for form in (PictureForm(), PictureForm((48, 96), rate=12.5)):
+        spans = slots(0.2, 5.0, 1.5, 0.4)
+        recipe = Recipe(1.5, 0.4, picture=form)
+        once = kept(path, tmp_path, form)
+        list(once.values.frames(Findings()))  # type: ignore[union-attr]
+        together = [p and (p.file.data, p.times.tolist(), p.valid) for p in cut(track_of(once), recipe, spans)]  # type: ignore[union-attr]
+        small = [
+            p and (p.file.data, p.times.tolist(), p.valid)
+            for p in cut(track_of(kept(path, tmp_path, form, 1e5)), recipe, spans)
+        ]  # type: ignore[union-attr]
+        assert together == small
+        alone = [
+            cut(track_of(kept(path, tmp_path, form)), recipe, [replace(slot, following=math.inf)])[0] for slot in spans
+        ]
+        assert together == [p and (p.file.data, p.times.tolist(), p.valid) for p in alone]  # type: ignore[union-attr]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from avfuse.errors import ReadError, StreamError
 from avfuse.manifests import SPLITS, Event, align_event, as_file_name, read_manifest, split_events
+from avfuse.manifests.places import file_system
 
 
 @pytest.fixture
@@ -575,6 +576,8 @@ def test_urls_that_cannot_be_opened_are_one_line(memory: Any, folder: Path, monk
         "bogus://d/m.jsonl"
     )
     assert "memory://d/{event}.wav: matches no recording" in told("memory://d/{event}.wav")
+    with pytest.raises(ReadError, match="bogus://x: cannot be opened"):
+        file_system("bogus://x")
     bad = written(folder, {"event": "e1", "files": {"cam": "bogus://x.mp4"}})
     assert "bogus://x.mp4: cannot be opened" in told(bad)
     (kept,) = read_manifest(bad, missing="keep")

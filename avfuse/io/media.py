@@ -104,13 +104,18 @@ def _track(
 
 def _length(path: str, container: Any, stream: Any) -> float:
     """Seconds of the stream as the container states them, or else as its packets' stamps do."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
+    stated = float(stream.duration * stream.time_base) if stream.duration else None
+    if stated is not None and "matroska" not in container.format.name:
+        return stated
     if container.duration:
         late = 0.0
         if stream.start_time is not None and container.start_time is not None:
             late = float(stream.start_time * stream.time_base) - container.start_time / 1e6
-        return float(container.duration / 1e6 - late)
+        whole = float(container.duration / 1e6 - late)
+        # Matroska's tag of a track's duration is the time of its end, where FFmpeg wrote it.
+        return whole if stated is None else min(stated, whole)
+    if stated is not None:
+        return stated
     # Files written into a pipe, or by a recorder that lost power, state nothing; demultiplexing alone is quick.
     first, end = None, 0.0
     with opened(path) as again:

@@ -118,10 +118,12 @@ def _kind_at(url: str) -> str | None:
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system and the path in it. Raises StreamError where what it needs is not installed."""
+    """fsspec's file system and the path in it. Raises ReadError where it knows none, or a library is not installed."""
     from avfuse.io.sensors.needed import needed
 
-    system, path = needed("fsspec.core", url, "URLs", extra="scale").url_to_fs(url)
+    core = needed("fsspec.core", url, "URLs", extra="scale")
+    with _telling(url):
+        system, path = core.url_to_fs(url)
     return system, str(path)
 
 

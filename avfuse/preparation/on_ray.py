@@ -1,17 +1,24 @@
 """Tasks on Ray Data: on this machine, or on a cluster whose nodes see the same files.
 
+Each task of Ray hands its own to a process of its own, as the pool does: environment, limits and tries are the same,
+and what crashes takes no process of Ray with it.
+
 Reference: Moritz et al., "Ray: a distributed framework for emerging AI applications", OSDI 2018.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from avfuse.errors import StreamError
-from avfuse.preparation.pool import BOUNDS, ENVIRONMENT, Bounds, Failed, attempt, settle
+from avfuse.cores import cores
+from avfuse.errors import AvfuseError, StreamError
+from avfuse.preparation.pool import BOUNDS, Bounds, Failed, Worker
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,7 +31,7 @@ def run_on_ray(
     workers: int | None,
     address: str | None,
     bounds: Bounds = BOUNDS,
-) -> Iterator[Result | Failed]:
+) -> Generator[Result | Failed, None, None]:
     """`function` of every task, in their order, as a map over a Ray dataset.
 
     workers: tasks at once; None takes as many as the cluster has cores. address: of a running cluster; None starts Ray
@@ -38,17 +45,18 @@ def run_on_ray(
         raise StreamError("engine: ray is not installed; expected pip install 'avfuse[scale]'") from error
     started = not ray.is_initialized()
     if started:
-        told: dict[str, Any] = {"address": address} if address is not None else {"num_cpus": workers}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        told: dict[str, Any] = {"address": address} if address is not None else {"num_cpus": workers or cores()}
         try:
             ray.init(
                 **told,
-                runtime_env={"env_vars": dict(ENVIRONMENT)},
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise StreamError(f"ray_address {address!r}: Ray does not answer ({error})") from error
+            told_by_ray = " ".join(str(error).split())
+            raise StreamError(f"ray_address {address!r}: Ray does not answer ({told_by_ray})") from error
     try:
         yield from _mapped(function, tasks, workers, bounds)
     finally:
@@ -58,49 +66,61 @@ def run_on_ray(
 
 def _mapped(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None, bounds: Bounds
-) -> Iterator[Result | Failed]:
+) -> Generator[Result | Failed, None, None]:
     import ray
     import ray.data
+    import ray.exceptions
 
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    # A task whose process dies again and again costs itself, not the job.
-    context.max_errored_blocks = -1
-    rows = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-    found = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map(
-        _Mapped(function, bounds), num_cpus=1, concurrency=workers, max_retries=bounds.retries
-    )
-    done = 0
-    for row in found.iter_rows():
-        while done < row["number"]:
-            yield _lost(bounds)
-            done += 1
-        yield pickle.loads(row["result"])
-        done += 1
-    while done < len(rows):
-        yield _lost(bounds)
-        done += 1
-
-
-def _lost(bounds: Bounds) -> Failed:
-    return Failed("Died", "its process ended: a decoder crashed, or memory ran out", bounds.retries + 1)
+    before = context.enable_progress_bars, context.execution_options.preserve_order
+    context.enable_progress_bars, context.execution_options.preserve_order = False, True
+    try:
+        rows = [{"task": pickle.dumps(task)} for task in tasks]
+        mapped = _Mapped(pickle.dumps((function, bounds)), os.getcwd(), [os.path.abspath(path) for path in sys.path])
+        # A block for each row: that is what Ray tries again. Named by strategy: `concurrency` is on its way out.
+        found = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map(
+            mapped, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
+        )
+        for row in found.iter_rows():
+            result = pickle.loads(row["result"])
+            if isinstance(result, AvfuseError):
+                raise result
+            yield result
+    except ray.exceptions.RayError as error:
+        raise AvfuseError(f"engine ray: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before
 
 
 class _Mapped:
-    """A row with a task -> a row with its result."""
+    """A row with a task -> a row with its result.
 
-    def __init__(self, function: Callable[[Any], Any], bounds: Bounds) -> None:
-        self._function, self._bounds = function, bounds
+    told: function and bounds, pickled. folder, paths: the driver's, of files and of modules.
+    """
+
+    def __init__(self, told: bytes, folder: str, paths: list[str]) -> None:
+        self._told, self._folder, self._paths = told, folder, paths
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        settle()
-        attempts = 0
-        while True:
-            attempts += 1
-            result = attempt(self._function, pickle.loads(row["task"]))
-            if not (isinstance(result, Failed) and result.kind == "Fault") or attempts > self._bounds.retries:
-                break
-        if isinstance(result, Failed):
-            result = Failed(result.kind, result.message, attempts, result.error)
-        return {"number": row["number"], "result": pickle.dumps(result)}
+        result: Any
+        try:
+            result = self._worker().ask(pickle.loads(row["task"]))
+        except AvfuseError as error:  # no process can be started: the job's business, not the task's
+            result = AvfuseError(str(error))
+        return {"result": pickle.dumps(result)}
+
+    def _worker(self) -> Worker[Any, Any]:
+        if self._told not in _WORKERS:
+            for one in _WORKERS.values():  # of an earlier job
+                one.stop()
+            _WORKERS.clear()
+            # Modules beside the script, and relative paths, are found here where they are there.
+            sys.path += [path for path in self._paths if path not in sys.path]
+            with suppress(OSError):
+                os.chdir(self._folder)
+            function, bounds = pickle.loads(self._told)
+            _WORKERS[self._told] = Worker(function, bounds)
+        return _WORKERS[self._told]
+
+
+_WORKERS: dict[bytes, Worker[Any, Any]] = {}  # of this process of Ray: the one that does its tasks

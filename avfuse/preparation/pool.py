@@ -10,19 +10,23 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from avfuse.cores import LIMIT
 from avfuse.errors import AvfuseError
+from avfuse.files import FAULTS_OF_THE_DISK
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -35,16 +39,35 @@ ENVIRONMENT: Mapping[str, str] = {
     "VECLIB_MAXIMUM_THREADS": "1",
 }
 _LOOK = 0.25  # seconds between looks at memory and time
+_STARTS = 3  # tries to start a worker
+# What a worker runs first. Streams are set aside: what a task prints, or what programs that it starts read, must not
+# come between tasks and results. Modules are found where whoever asks finds them.
+_BEGIN = """
+import os, pickle, sys
+tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(2, 1)
+sys.path[:], parent, folder = pickle.load(tasks)
+from avfuse.preparation.worker import serve
+serve(tasks, results, parent, folder)
+"""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A task without a result. kind: of the error; attempts: tries that it took; error: what `function` raised."""
+    """A task without a result. kind: the error that avfuse raised, or
+
+    "Died"    its process ended
+    "Memory"  it took too much of it
+    "Time"    it took too long
+    "Fault"   something unforeseen was raised
+
+    attempts: tries that it took.
+    """
 
     kind: str
     message: str
     attempts: int = 1
-    error: AvfuseError | None = None
 
 
 @dataclass(frozen=True)
@@ -61,22 +84,18 @@ class Bounds:
 BOUNDS = Bounds()
 
 
-def settle() -> None:
-    """What the environment cannot tell to libraries that are loaded: one thread."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
 def attempt(function: Callable[[Any], Any], task: Any) -> Any:
     """The result, or `Failed`; what is unforeseen keeps its place in the code."""
     try:
         return function(task)
     except AvfuseError as error:
-        return Failed(type(error).__name__, str(error), error=error)
+        return Failed(type(error).__name__, str(error))
     except MemoryError:
-        return Failed("MemoryError", "memory ran out")
+        return Failed("Memory", "memory ran out")
     except Exception as error:
+        # A full disk is nobody's own fault; EIO is also what FFmpeg says of files that it cannot decode.
+        if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK and error.filename is not None:
+            return Failed("WriteError", f"{error.filename}: {error.strerror}; make room")
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Failed("Fault", f"{text} ({os.path.basename(where.filename)}:{where.lineno})")
@@ -84,7 +103,7 @@ def attempt(function: Callable[[Any], Any], task: Any) -> Any:
 
 def run_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int, ahead: int, bounds: Bounds = BOUNDS
-) -> Iterator[Result | Failed]:
+) -> Generator[Result | Failed, None, None]:
     """`function` of every task, in their order, by `workers` processes.
 
     function: can be pickled. ahead: tasks that are handed out before the result of the first of them is taken.
@@ -116,13 +135,127 @@ def run_tasks(
         pool.stop()
 
 
-@dataclass
-class _Worker:
-    """began: when it took its task; None while it has none. ended_for: why it was killed."""
+class StoppedError(Exception):
+    """A worker is asked that was stopped."""
 
-    process: subprocess.Popen[bytes]
-    began: float | None = None
-    ended_for: str | None = None
+
+class Worker(Generic[Task, Result]):
+    """A process that does one task after the other; started when there is one, and again when it has ended."""
+
+    def __init__(self, function: Callable[[Task], Result], bounds: Bounds) -> None:
+        self._function, self._bounds = function, bounds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = ""
+        self._lock = threading.Lock()  # `stop` comes from another thread
+        self._stopped = False
+
+    def ask(self, task: Task) -> Result | Failed:
+        """The result, after as many tries as the bounds allow.
+
+        Raises AvfuseError where no process can be started, StoppedError after `stop`.
+        """
+        attempts = 0
+        while True:
+            attempts += 1
+            fresh = self._started()
+            result = self._once(task)
+            if not isinstance(result, Failed):
+                return result
+            # Memory that earlier tasks left behind is no fault of this one.
+            again = result.kind in ("Died", "Fault") or (result.kind == "Memory" and not fresh)
+            if result.kind == "Memory":
+                self._end()
+            if not again or attempts > self._bounds.retries:
+                return replace(result, attempts=attempts)
+
+    def stop(self) -> None:
+        """Whatever it is doing, and for good."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                _kill(self._process)
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """From the thread that asks."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> bool:
+        """Whether a process had to be started."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        for tried in range(1, _STARTS + 1):
+            with self._lock:
+                if self._stopped:
+                    raise StoppedError
+                self._end()
+                process = self._begin()
+            try:
+                # Who is slow to start is not looked at: limits are for tasks.
+                pickle.dump((_paths(), os.getpid(), self._folder), _pipe(process.stdin))
+                pickle.dump(self._function, _pipe(process.stdin))
+                _pipe(process.stdin).flush()
+                pickle.load(_pipe(process.stdout))
+                return True
+            except (EOFError, OSError, pickle.UnpicklingError):
+                if tried == _STARTS and not self._stopped:
+                    raise AvfuseError(
+                        f"workers cannot be started: {sys.executable} {_how(process)} before it could work; run with "
+                        "AVFUSE_DEBUG=1 to see what it says"
+                    ) from None
+        raise AssertionError("not reached")
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        # A folder of its own for what is temporary: it goes with the process, however that ends.
+        self._folder = tempfile.mkdtemp(prefix="avfuse-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BEGIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ENVIRONMENT, "TMPDIR": self._folder},
+            start_new_session=True,  # Ctrl-C meets who waits for it
+        )
+        return self._process
+
+    def _once(self, task: Task) -> Result | Failed:
+        process = self._process
+        assert process is not None  # started
+        began = time.monotonic()
+        try:
+            pickle.dump(task, _pipe(process.stdin))
+            _pipe(process.stdin).flush()
+            while not _answers(process):
+                if (beyond := self._beyond(process, time.monotonic() - began)) is not None:
+                    _kill(process)
+                    return beyond
+            result: Result | Failed = pickle.load(_pipe(process.stdout))
+            return result
+        except (EOFError, OSError, pickle.UnpicklingError):
+            if self._stopped:
+                raise StoppedError from None
+            return Failed("Died", f"its process {_how(process)}: a decoder crashed, or memory ran out")
+
+    def _beyond(self, process: subprocess.Popen[bytes], took: float) -> Failed | None:
+        """Where a task is beyond its bounds."""
+        import psutil
+
+        if self._bounds.seconds is not None and took > self._bounds.seconds:
+            return Failed("Time", f"took longer than {self._bounds.seconds:g} s")
+        if self._bounds.memory is not None:
+            with suppress(psutil.Error):
+                if psutil.Process(process.pid).memory_info().rss > self._bounds.memory:
+                    return Failed("Memory", f"took more than {self._bounds.memory / 2**30:.3g} GiB of memory")
+        return None
+
+    def _end(self) -> None:
+        if self._process is not None:
+            _kill(self._process)
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):
+                    _pipe(pipe).close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._process = None
 
 
 @dataclass
@@ -134,104 +267,61 @@ class _Pool(Generic[Task, Result]):
     results: queue.Queue[Any] = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
-        self._stopped = threading.Event()
-        self._workers: list[_Worker | None] = [None] * self.count
-        self._threads = [threading.Thread(target=self._serve, args=(k,), daemon=True) for k in range(self.count)]
-        self._threads.append(threading.Thread(target=self._watch, daemon=True))
+        self._workers = [Worker(self.function, self.bounds) for _ in range(self.count)]
+        self._threads = [threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self._workers]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        for _ in range(self.count):
-            self.tasks.put(None)
         for worker in self._workers:
-            if worker is not None:
-                _end(worker.process)
+            self.tasks.put(None)
+            worker.stop()
         for thread in self._threads:
             thread.join()
 
-    def _start(self, k: int) -> _Worker:
-        paths = [os.getcwd() if path == "" else path for path in sys.path]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "avfuse.preparation.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C meets who waits for it
-        )
-        assert process.stdin is not None  # asked for
-        worker = self._workers[k] = _Worker(process)
-        pickle.dump(self.function, process.stdin)
-        process.stdin.flush()
-        return worker
-
-    def _serve(self, k: int) -> None:
-        """One worker after the other, and its tasks."""
+    def _serve(self, worker: Worker[Task, Result]) -> None:
         try:
-            worker: _Worker | None = None
-            while (item := self.tasks.get()) is not None and not self._stopped.is_set():
+            while (item := self.tasks.get()) is not None:
                 number, task = item
-                attempts = 0
-                while True:
-                    attempts += 1
-                    if worker is None or worker.process.poll() is not None:
-                        worker = self._start(k)
-                    result = self._ask(worker, task)
-                    if self._stopped.is_set():
-                        return
-                    again = isinstance(result, Failed) and result.kind in ("Fault", "Died")
-                    if not again or attempts > self.bounds.retries:
-                        break
-                if isinstance(result, Failed):
-                    result = Failed(result.kind, result.message, attempts, result.error)
-                self.results.put((number, result))
+                self.results.put((number, worker.ask(task)))
+        except StoppedError:
+            return
         except BaseException as error:  # such as no more processes: whoever waits for results is told
-            if not self._stopped.is_set():
-                self.results.put((-1, error))
-
-    def _ask(self, worker: _Worker, task: Any) -> Any:
-        process = worker.process
-        assert process.stdin is not None  # asked for
-        assert process.stdout is not None
-        worker.began = time.monotonic()
-        try:
-            pickle.dump(task, process.stdin)
-            process.stdin.flush()
-            return pickle.load(process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            process.wait()
-            if worker.ended_for is not None:
-                return Failed("Limit", worker.ended_for)
-            code = process.returncode
-            how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-            return Failed("Died", f"its process ended {how}: a decoder crashed, or memory ran out")
+            self.results.put((-1, error))
         finally:
-            worker.began = None
-
-    def _watch(self) -> None:
-        import psutil
-
-        while not self._stopped.wait(_LOOK):
-            for worker in list(self._workers):
-                began = worker.began if worker is not None else None
-                if worker is None or began is None or worker.ended_for is not None:
-                    continue
-                took, bounds = time.monotonic() - began, self.bounds
-                if bounds.seconds is not None and took > bounds.seconds:
-                    worker.ended_for = f"took longer than {bounds.seconds:g} s"
-                    _end(worker.process)
-                    continue
-                if bounds.memory is None:
-                    continue
-                with suppress(psutil.Error):
-                    if psutil.Process(worker.process.pid).memory_info().rss > bounds.memory:
-                        worker.ended_for = f"took more than {bounds.memory / 2**30:g} GiB of memory"
-                        _end(worker.process)
+            worker.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError, AttributeError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _paths() -> list[str]:
+    """Where modules are looked for, whatever folder a worker is in."""
+    return [os.path.abspath(path) for path in sys.path]
+
+
+def _pipe(found: Any) -> Any:
+    assert found is not None  # asked for
+    return found
+
+
+def _answers(process: subprocess.Popen[bytes]) -> bool:
+    """Whether something is to be read, or the end, after a short while."""
+    waiting = select.poll()
+    waiting.register(_pipe(process.stdout), select.POLLIN)
+    return bool(waiting.poll(1000 * _LOOK))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it started."""
     with suppress(OSError):
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    """How it ended, as it does where its pipes are closed."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_LOOK)
+    if process.poll() is None:
+        _kill(process)
+        return "did not answer"
+    code = process.returncode
+    return f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tarfile
@@ -29,9 +30,17 @@ class Sample:
     files: Mapping[str, bytes]
 
     def window(self) -> Window:
-        """Decoded: sound `(n, channels)` float32, pictures `(n, height, width, 3)` uint8, on the event's timeline."""
+        """Decoded: sound `(n, channels)` float32, pictures `(n, height, width, 3)` uint8, on the event's timeline.
+
+        Raises ReadError where a file is not what was written.
+        """
         row = self.row
-        samples = {name: _decoded(self.files[name], facts, row, name) for name, facts in row["streams"].items()}
+        samples = {}
+        for name, facts in row["streams"].items():
+            # Decoders make something of most damage, and say nothing.
+            if hashlib.sha256(self.files[name]).hexdigest() != facts["sha256"]:
+                raise ReadError(f"{row['key']}: {name} is damaged; prepare it again")
+            samples[name] = _decoded(self.files[name], facts, row, name)
         return Window(row["event"], row["start"], row["duration"], samples, row["label"])
 
 
@@ -71,8 +80,9 @@ class Shards:
         """Shards of a split, or all. Raises StreamError where there is none."""
         found = [shard for shard in self.shards if split is None or shard.split == split]
         if not found:
-            there = ", ".join(self.facts["splits"]) or "none: every sample was dropped"
-            raise StreamError(f"{self.store.place}: no split {split!r}; it has {there}")
+            if not self.facts["splits"]:
+                raise StreamError(f"{self.store.place}: has no sample: all were dropped, manifest.jsonl says why")
+            raise StreamError(f"{self.store.place}: no split {split!r}; it has {', '.join(self.facts['splits'])}")
         return found
 
 
@@ -81,7 +91,7 @@ def open_shards(place: str | os.PathLike[str]) -> Shards:
     store = Store(place)
     try:
         facts = json.loads(store.read(_FACTS))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         unfinished = store.exists(".parts/job.json")
         what = "is not finished: run the same `avfuse prepare` again" if unfinished else f"holds no {_FACTS}"
         raise ReadError(f"{store.place}: {what}; expected a folder that `avfuse prepare` made") from None
@@ -95,13 +105,20 @@ def open_shards(place: str | os.PathLike[str]) -> Shards:
 def samples_in(store: Store, shard: str, first: int = 0, stop: int | None = None) -> Iterator[Sample]:
     """Samples first <= k < stop of a shard, in order. Raises ReadError where it is gone or damaged."""
     read = _samples_of_tar if shard.endswith(".tar") else _samples_of_parquet
+    number = first
     try:
         with store.reading(shard) as file:
-            yield from read(file, first, stop)
+            for sample in read(file, first, stop):
+                number += 1
+                yield sample
     except FileNotFoundError:
         raise ReadError(f"{store.place}/{shard}: no such shard; prepare it again") from None
-    except (tarfile.TarError, KeyError, json.JSONDecodeError) as error:
-        raise ReadError(f"{store.place}/{shard}: is damaged ({error!r}); prepare it again") from error
+    except (tarfile.TarError, KeyError, OSError, ValueError) as error:  # Arrow's errors are some of these
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ReadError(f"{store.place}/{shard}: is damaged ({told}); prepare it again") from error
+    if stop is not None and number < stop:
+        # What is cut between two samples looks whole.
+        raise ReadError(f"{store.place}/{shard}: ends after {number} samples; expected {stop}, prepare it again")
 
 
 def _samples_of_tar(file: Any, first: int, stop: int | None) -> Iterator[Sample]:
@@ -164,7 +181,7 @@ def windows_in(place: str | os.PathLike[str], shard: str, first: int = 0, stop: 
 
 def cuts(place: str | os.PathLike[str], split: str | None = "train") -> list[Callable[[], Iterator[Window]]]:
     """A function for each shard that reads its windows: what `avfuse.nn.data.loader` takes."""
-    return [partial(windows_in, place, shard.name) for shard in open_shards(place).of(split)]
+    return [partial(windows_in, place, shard.name, 0, shard.samples) for shard in open_shards(place).of(split)]
 
 
 def read_windows(
@@ -182,7 +199,8 @@ def read_windows(
     seed, epoch: shuffle, the same for the same numbers: shards, and windows among `buffer` of them that are held as
         they are stored; seed None keeps the order. rank, ranks: this reader and how many there are (processes of
         training, times their workers); all get equally many, the first ones again where they do not share out evenly.
-    Raises ReadError for a folder that was not prepared, StreamError where the split has no window.
+    Raises ReadError for a folder that was not prepared, and later for a damaged shard; StreamError where the split has
+    no window.
     """
     if not (ranks >= 1 and 0 <= rank < ranks and buffer >= 1):
         raise StreamError(
@@ -199,16 +217,15 @@ def read_windows(
     )  # fmt: skip
     if seed is not None:
         read = _mixed(read, buffer, np.random.default_rng([seed & (2**63 - 1), epoch, rank + 1]))
-    for sample in read:
-        yield sample.window()
+    return (sample.window() for sample in read)
 
 
 def _share(shards: Sequence[Shard], rank: int, ranks: int) -> Iterator[tuple[Shard, int, int]]:
     """(shard, first, stop): one reader's part of all samples, one after the other."""
     total = sum(shard.samples for shard in shards)
     each = -(-total // ranks)
-    begin = rank * each
-    for low, high in ((begin, min(begin + each, total)), (max(0, begin - total), begin + each - total)):
+    begin = rank * each % total
+    for low, high in ((begin, min(begin + each, total)), (0, begin + each - total)):
         position = 0
         for shard in shards:
             first, stop = max(low - position, 0), min(high - position, shard.samples)
@@ -244,8 +261,13 @@ def read_batches(
     """`read_windows`, `batch` at a time and padded; the last batch may be smaller."""
     if batch < 1:
         raise StreamError(f"windows: batch {batch!r}; expected 1 or more")
+    windows = read_windows(place, split=split, seed=seed, epoch=epoch, rank=rank, ranks=ranks, buffer=buffer)
+    return _batched(windows, batch)
+
+
+def _batched(windows: Iterator[Window], batch: int) -> Iterator[Batch]:
     held: list[Window] = []
-    for window in read_windows(place, split=split, seed=seed, epoch=epoch, rank=rank, ranks=ranks, buffer=buffer):
+    for window in windows:
         held.append(window)
         if len(held) == batch:
             yield collate(held)

@@ -14,27 +14,30 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from avfuse import __version__
 from avfuse.cores import cores
-from avfuse.errors import AvfuseError, StreamError
-from avfuse.manifests import Event, read_manifest, split_events
+from avfuse.errors import AvfuseError, StreamError, WriteError
+from avfuse.manifests import SPLITS, Event, read_manifest, split_events
 from avfuse.manifests.places import file_system, is_url
 from avfuse.preparation.cutting import load_function
 from avfuse.preparation.events import Part, UnreadableError, dropped_row, error_row, prepare_event
 from avfuse.preparation.pool import Bounds, Failed, run_tasks
 from avfuse.preparation.recipe import RECIPE, Recipe
-from avfuse.preparation.shards import Packer, Row, Shard, arrow
+from avfuse.preparation.shards import Packer, Row, Shard, arrow, written_shards
 from avfuse.preparation.store import ASIDE, Store
 
 Engine = Literal["pool", "ray"]
 Tell = Callable[[float, str], None]
 FORMAT = "avfuse.shards/1"
 FACTS, MANIFEST, ERRORS = "prepare.json", "manifest.jsonl", "errors.jsonl"
+_PAGES = ("README.md", "index.html", "examples")
+_RECORD = f"{ASIDE}/job.json"  # of what is being made
 _SPOOL = 8 * 2.0**30  # bytes of each stream that are kept while an event is looked at
 _EXAMPLES = 6  # samples to look at on the page
 
@@ -44,7 +47,8 @@ class Prepared:
     """What was made. place: the folder; shards: in order of names; decisions: of samples and dropped events.
 
     splits: name -> events, samples, duration in seconds. errors: lines of the error manifest. rows: of a dry run, what
-    would be done; empty where shards were written, since they stand in the manifest.
+    would be done; empty where shards were written, since they stand in the manifest. before: all of it was there
+    already, and nothing was done. It goes where a path of its folder does.
     """
 
     place: str
@@ -53,6 +57,10 @@ class Prepared:
     splits: Mapping[str, Mapping[str, float]]
     errors: tuple[Mapping[str, Any], ...]
     rows: tuple[Mapping[str, Any], ...] = ()
+    before: bool = False
+
+    def __fspath__(self) -> str:
+        return self.place
 
     @property
     def samples(self) -> int:
@@ -71,12 +79,14 @@ class Work:
             if self.place is None:
                 return self._made(task, None, Path(folder))
             store, print_ = Store(self.place), fingerprint(task, self.recipe)
-            record = f"{ASIDE}/{task.name}.json"
+            record, members = f"{ASIDE}/{task.name}.json", f"{ASIDE}/{task.name}.tar"
             if store.exists(record):
                 found = json.loads(store.read(record))
-                if found.pop("fingerprint") == print_:
+                same = found.pop("fingerprint") == print_ and store.exists(members)
+                # What is in a shard stays in it, even if its recordings have changed since.
+                if same or task.packed:
                     return Part(**found)
-            with store.writing(f"{ASIDE}/{task.name}.tar") as out:
+            with store.writing(members) as out:
                 part = self._made(task, out, Path(folder))
             # Last: where it is there, all of it is.
             document = {"fingerprint": print_, **json.loads(part.to_json())}
@@ -84,27 +94,30 @@ class Work:
             return part
 
     def _made(self, task: Task, out: IO[bytes] | None, folder: Path) -> Part:
-        event = task.event
+        event, began = task.event, time.perf_counter()
         try:
             return prepare_event(event, task.split, self.recipe, out, folder, _SPOOL)
         except UnreadableError as error:
             errors = error.rows
+        except WriteError:  # the job's business
+            raise
         except AvfuseError as error:
             errors = [error_row(event, None, type(error).__name__, str(error))]
         if out is not None:
             out.seek(0)
             out.truncate()
         reasons = [f"{line['source'] or event.name}: {line['message']}" for line in errors]
-        return Part([dropped_row(event, task.split, reasons)], errors)
+        return Part([dropped_row(event, task.split, reasons)], errors, took=time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
 class Task:
-    """number: of the event in the manifest."""
+    """number: of the event in the manifest. packed: some of its samples are in a shard already."""
 
     number: int
     event: Event
     split: str
+    packed: bool = False
 
     @property
     def name(self) -> str:
@@ -172,16 +185,31 @@ def prepare(
     else:
         events, name = list(manifest), "events"
     splits = _splits(events, recipe)
-    tasks = [Task(number, event, splits[event.name]) for number, event in enumerate(events)]
+    tasks = [Task(number, _placed(event), splits[event.name]) for number, event in enumerate(events)]
     job = _Job(Store(output), recipe, name, tasks, progress or (lambda share, text: None))
     bounds = Bounds(None if memory is None else memory * 2**30, time_limit, retries)
     if dry_run:
         return job.imagine(_engine(engine, Work(recipe, None), tasks, workers, ray_address, bounds), dry_run)
     if (found := job.finished()) is not None:
         return found
-    job.begin()
-    place = os.fspath(output) if is_url(os.fspath(output)) else os.path.abspath(output)
-    return job.run(_engine(engine, Work(recipe, place), tasks, workers, ray_address, bounds))
+    place = os.fspath(output)
+    if place.startswith("memory:"):
+        raise StreamError(f"{place}: only the process that writes there sees it; expected a folder or another address")
+    job.check()
+    job.store.prepare()
+    with job.store.alone(f"{ASIDE}/lock"):
+        if (found := job.finished()) is not None:  # by who was at it until now
+            return found
+        job.begin()
+        work = Work(recipe, place if is_url(place) else os.path.abspath(place))
+        with closing(_engine(engine, work, job.tasks, workers, ray_address, bounds)) as parts:
+            return job.run(parts)
+
+
+def _placed(event: Event) -> Event:
+    """The event with paths that are the same in every process."""
+    files = {role: path if is_url(path) else os.path.abspath(path) for role, path in event.files.items()}
+    return replace(event, files=files, sources=event.sources or dict(event.files))
 
 
 def _check(
@@ -199,6 +227,8 @@ def _check(
             raise StreamError(f"prepare: {name} {value!r}; expected {expected}")
     for modality, place in recipe.transforms.items():
         load_function(place)
+        if place.startswith("__main__:"):
+            raise StreamError(f"transform {place!r}: is the script; expected a module that workers can import")
         if recipe.streams is not None and modality not in recipe.streams:
             raise StreamError(f"transforms: {modality!r} is no modality; expected some of {', '.join(recipe.streams)}")
     if recipe.format == "parquet":
@@ -220,7 +250,7 @@ def _splits(events: Sequence[Event], recipe: Recipe) -> dict[str, str]:
 
 def _engine(
     engine: str, work: Work, tasks: Sequence[Task], workers: int | None, address: str | None, bounds: Bounds
-) -> Iterator[Part | Failed]:
+) -> Generator[Part | Failed, None, None]:
     if engine == "ray":
         from avfuse.preparation.on_ray import run_on_ray
 
@@ -251,7 +281,9 @@ class _Job:
         """What is there already. Raises StreamError where that is something else."""
         if not self.store.exists(FACTS):
             return None
-        return _prepared_from(self.store, self._same(FACTS))
+        found = _prepared_from(self.store, self._same(FACTS))
+        self.store.remove(ASIDE)  # where it was killed just before it did so itself
+        return replace(found, before=True)
 
     def _same(self, name: str) -> Row:
         try:
@@ -265,23 +297,28 @@ class _Job:
             )
         return found
 
-    def begin(self) -> None:
-        record = f"{ASIDE}/job.json"
-        self.store.prepare()
-        if self.store.exists(record):
-            self._same(record)
-        else:
-            self.store.write(record, json.dumps({"format": FORMAT, "job": self.digest}).encode())
+    def check(self) -> None:
+        """Raises StreamError where what is there is not the beginning of this."""
+        if self.store.exists(_RECORD):
+            self._same(_RECORD)
+        elif foreign := sorted({*self.store.names("")}.intersection((MANIFEST, ERRORS, *_PAGES, *SPLITS))):
+            raise StreamError(f"{self.store.place}: holds {foreign[0]} of something else; expected a new folder")
 
-    def imagine(self, parts: Iterable[Part | Failed], wanted: int) -> Prepared:
+    def begin(self) -> None:
+        if self.store.exists(_RECORD):
+            packed = {part for _, parts in written_shards(self.store).values() for part in parts}
+            self.tasks = [replace(task, packed=task.name in packed) for task in self.tasks]
+        else:
+            self.store.write(_RECORD, json.dumps({"format": FORMAT, "job": self.digest}).encode())
+
+    def imagine(self, parts: Generator[Part | Failed, None, None], wanted: int) -> Prepared:
         rows: list[Row] = []
-        source = iter(parts)
-        for done, (task, part) in enumerate(zip(self.tasks, source, strict=False), 1):
-            rows += self._settled(task, part).rows
-            self.tell(min(1.0, len(rows) / wanted), f"looked at {done} events")
-            if len(rows) >= wanted:
-                break
-        getattr(source, "close", lambda: None)()
+        with closing(parts):
+            for done, (task, part) in enumerate(zip(self.tasks, parts, strict=False), 1):
+                rows += self._settled(task, part).rows
+                self.tell(min(1.0, len(rows) / wanted), f"looked at {done} events")
+                if len(rows) >= wanted:
+                    break
         rows = rows[:wanted]
         self._count(rows)
         return Prepared(self.store.place, (), dict(self.decisions), self.splits, tuple(self.errors), tuple(rows))
@@ -297,7 +334,7 @@ class _Job:
                     rows.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
                     examples.add(row)
                 self._count(part.rows)
-                pace.done(part.seconds)
+                pace.done(part.seconds, made=isinstance(found, Failed) or found.took > 0)
             shards = packer.finish()
             rows.seek(0)
             with self.store.writing(MANIFEST) as out:
@@ -315,6 +352,8 @@ class _Job:
     def _settled(self, task: Task, found: Part | Failed) -> Part:
         """The part, or what stands for one that could not be made."""
         if isinstance(found, Failed):
+            if found.kind == "WriteError":  # no fault of the event: all of them would be lost
+                raise WriteError(found.message)
             message = found.message
             errors = [error_row(task.event, None, found.kind, message, found.attempts)]
             found = Part([dropped_row(task.event, task.split, [f"{task.event.name}: {message}"])], errors)
@@ -356,8 +395,9 @@ class _Job:
             return (json.loads(line) for line in rows)
 
         shown = [write_example(self.store, row, place) for row, place in examples.chosen()]
-        self.store.write("README.md", dataset_card(facts, listed(), self.errors).encode())
-        self.store.write("index.html", statistics_page(facts, listed(), self.errors, shown).encode())
+        card, page = _PAGES[:2]
+        self.store.write(card, dataset_card(facts, listed(), self.errors).encode())
+        self.store.write(page, statistics_page(facts, listed(), self.errors, shown).encode())
 
 
 class _Examples:
@@ -387,20 +427,24 @@ class _Examples:
 
 
 class _Pace:
-    """How fast it goes, and how long it will take."""
+    """How fast it goes, and how long it will take; what an earlier run made tells nothing of that."""
 
     def __init__(self, count: int, tell: Tell) -> None:
         self._count, self._tell = count, tell
         self._began = time.monotonic()
-        self._done, self._media = 0, 0.0
+        self._done, self._made, self._media = 0, 0, 0.0
 
-    def done(self, seconds: float) -> None:
+    def done(self, seconds: float, *, made: bool) -> None:
         self._done += 1
-        self._media += seconds
-        took = max(time.monotonic() - self._began, 1e-3)
-        left = took / self._done * (self._count - self._done)
-        pace = f"{self._media / took:.1f} h of media an hour, {_span(left)} left"
-        self._tell(self._done / self._count, f"{self._done:,} of {self._count:,} events, {pace}")
+        text = f"{self._done:,} of {self._count:,} events"
+        if made:
+            self._made += 1
+            self._media += seconds
+        if self._made:
+            took = max(time.monotonic() - self._began, 1e-3)
+            left = took / self._made * (self._count - self._done)
+            text += f", {self._media / took:.1f} h of media an hour, {_span(left)} left"
+        self._tell(self._done / self._count, text)
 
 
 def _span(seconds: float) -> str:

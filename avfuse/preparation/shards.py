@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from avfuse.errors import StreamError, WriteError
+from avfuse.manifests import SPLITS
 from avfuse.preparation.recipe import Recipe
 from avfuse.preparation.store import ASIDE, Store
 
@@ -51,6 +52,7 @@ class Packer:
         self._open: dict[str, list[_Sample]] = {}
         self._numbers: dict[str, int] = {}
         self._needed: dict[str, int] = {}  # part -> its samples that are in no shard yet
+        self._written = written_shards(store)
 
     def add(self, part: str, rows: Sequence[Row]) -> list[Row]:
         """The samples of one part; its rows as they stand in the manifest, with the name of their shard."""
@@ -87,9 +89,8 @@ class Packer:
 
     def _write(self, split: str, samples: Sequence[_Sample]) -> None:
         name = str(samples[0].row["shard"])
-        record = f"{ASIDE}/{name}.json"
-        if self._store.exists(name) and self._store.exists(record):
-            shard = Shard(**json.loads(self._store.read(record)))
+        if name in self._written:
+            shard, _ = self._written[name]
         else:
             with self._store.writing(name) as file:
                 counted = _Counted(file)
@@ -98,7 +99,8 @@ class Packer:
                 else:
                     write_parquet(counted, self._rows_of_parquet(samples), self._recipe)
             shard = Shard(name, split, len(samples), counted.size, counted.digest.hexdigest())
-            self._store.write(record, json.dumps(asdict(shard)).encode())
+            document = {"shard": asdict(shard), "parts": list(dict.fromkeys(sample.part for sample in samples))}
+            self._store.write(f"{ASIDE}/{name}.json", json.dumps(document).encode())
         self.shards.append(shard)
         for sample in samples:
             self._needed[sample.part] -= 1
@@ -157,6 +159,18 @@ class Packer:
             held.append(chunk)
         if current is not None:
             yield sample_row(current.row, members_of(b"".join(held)))
+
+
+def written_shards(store: Store) -> dict[str, tuple[Shard, list[str]]]:
+    """Of a job that is not finished: name -> the shard, and the parts that have samples in it."""
+    found = {}
+    for split in SPLITS:
+        for record in store.names(f"{ASIDE}/{split}"):
+            document = json.loads(store.read(f"{ASIDE}/{split}/{record}"))
+            shard = Shard(**document["shard"])
+            if store.size(shard.name) == shard.bytes:
+                found[shard.name] = shard, document["parts"]
+    return found
 
 
 class _Counted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from avfuse.errors import ReadError, WriteError
-from avfuse.files import FAULTS_OF_THE_DISK, check_folder
+from avfuse.files import check_folder
 from avfuse.manifests.places import file_system, is_url, without_file_scheme
 
 ASIDE = ".parts"  # folder of what is not finished
@@ -49,7 +50,33 @@ class Store:
         """Raises WriteError where nothing can be written."""
         if self._remote is None:
             check_folder(self._root)
-            os.makedirs(self._root, exist_ok=True)
+            try:
+                os.makedirs(self._root, exist_ok=True)
+            except OSError as error:
+                raise WriteError(f"{self._root}: cannot be made ({error.strerror})") from error
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Nobody else does the same here meanwhile. name: of a file that stands for it.
+
+        Raises WriteError where somebody does; stores elsewhere have no such locks.
+        """
+        if self._remote is not None:
+            yield
+            return
+        import fcntl
+
+        with self._telling(name):
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            file = open(self.path(name), "wb")  # noqa: SIM115  (held until the end; who is killed lets it go)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WriteError(f"{self.place}: another `avfuse prepare` is at work here; wait for it") from None
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -63,7 +90,7 @@ class Store:
             if self._remote is None:
                 return os.path.getsize(self.path(name))
             return int(self._remote.size(self.path(name)) or 0)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, folder: str) -> list[str]:
@@ -72,7 +99,7 @@ class Store:
             if self._remote is None:
                 return sorted(os.listdir(self.path(folder)))
             return sorted(str(found).rpartition("/")[2] for found in self._remote.ls(self.path(folder), detail=False))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     @contextmanager
@@ -105,17 +132,25 @@ class Store:
         # Aside, so that what is killed leaves nothing beside what is whole.
         temporary = Path(self.path(f"{ASIDE}/{secrets.token_hex(8)}.tmp"))
         try:
-            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                yield file
-            temporary.replace(self.path(name))
-        except OSError as error:
-            if error.errno in FAULTS_OF_THE_DISK or isinstance(error, PermissionError):
-                raise WriteError(f"{self.path(name)}: cannot be written ({error.strerror})") from error
-            raise
+            with self._telling(name):
+                os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+                temporary.parent.mkdir(parents=True, exist_ok=True)
+                file = _Written(temporary, self.path(name))
+            # Not told here: what whoever writes finds elsewhere, such as in recordings on a broken disk.
+            with io.BufferedWriter(file) as buffered:
+                yield buffered
+            with self._telling(name):
+                temporary.replace(self.path(name))
         finally:
             temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """What the file system says as one line."""
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(f"{self.path(name)}: cannot be written ({error.strerror})") from error
 
     def write(self, name: str, data: bytes) -> None:
         with self.writing(name) as file:
@@ -130,3 +165,17 @@ class Store:
             shutil.rmtree(self.path(name))
         elif os.path.exists(self.path(name)):
             os.unlink(self.path(name))
+
+
+class _Written(io.FileIO):
+    """A new file; a full disk is a WriteError. name: what it will be."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, "xb")
+        self._told = name
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise WriteError(f"{self._told}: cannot be written ({error.strerror}); make room") from error

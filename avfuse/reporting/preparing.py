@@ -29,7 +29,8 @@ def print_prepared(found: Prepared, out: TextIO) -> None:
         print(f"            and {len(found.errors) - _MOST:,} more in errors.jsonl", file=out)
     if found.shards:
         size = sum(shard.bytes for shard in found.shards) / 1e6
-        print(f"wrote       {len(found.shards)} shards, {size:,.1f} MB, in {found.place}", file=out)
+        done = "is there    " if found.before else "wrote       "
+        print(f"{done}{len(found.shards)} shards, {size:,.1f} MB, in {found.place}", file=out)
     elif not found.rows:
         print(f"wrote       no shard: every sample was dropped; see {found.place}/manifest.jsonl", file=out)
 
