@@ -185,7 +185,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
                "--stream", "picture=camera/picture", "--stream", "sound=camera/sound"]  # fmt: skip
     ran = run_here(command, started=marks.watch, time_limit=PATIENCE * (60 + count))
     finished = ran.code == 3 and (out / "prepare.json").exists()
-    goals.add("the job finishes, and says that something was left out (exit 3)", 
+    goals.add("the job finishes, and says that something was left out (exit 3)",
               "it hung, and was ended" if ran.timed_out else f"exit {ran.code}", finished)  # fmt: skip
     if not finished:
         return [Table("It did not finish", ("what was said",), [(line,) for line in ran.stderr.splitlines()[-5:]])]
