@@ -53,8 +53,7 @@ from avfuse.reporting.dataset_words import (
     title,
 )
 from avfuse.reporting.distributions import Bins, Kinds, bins_of, round_step
-from avfuse.reporting.drawing import _figure as figure
-from avfuse.reporting.drawing import _Frame as Frame
+from avfuse.reporting.drawing import Frame, figure
 from avfuse.reporting.text import format_confidence, format_duration, format_offset
 from avfuse.reporting.words import amount, shortened, shown
 
