@@ -217,15 +217,15 @@ def test_films_tell_their_own_time_through_encoders_sizes_and_cuts(tmp_path: Pat
     assert time_of_sound(strange, 48000.0, near=3.0)[1] < 0.2
 
 
-def cut_of(film: object, begin: float, *, late: float = 0.0, heard_late: float = 0.0, frames: slice = slice(None)):  # type: ignore[no-untyped-def]
-    """What a tool gives that is `late` seconds late in all, and `heard_late` in its sound."""
+def cut_of(film: object, begin: float, *, ahead: float = 0.0, heard_ahead: float = 0.0, frames: slice = slice(None)):  # type: ignore[no-untyped-def]
+    """What a tool gives that comes from `ahead` seconds after what it says, its sound from `heard_ahead` more."""
     from avfuse.simulation.stamped import stamped_sound
     from benchmarks.prepare.cutting import Cut
     from benchmarks.prepare.fidelity import LENGTH
 
     times = np.arange(0.0, LENGTH, 0.04)[frames]
-    heard = begin + late + heard_late + np.arange(int(LENGTH * 16000)) / 16000
-    return Cut(begin + late + times, times, stamped_sound(heard, 5), 0.0, 16000.0)
+    heard = begin + ahead + heard_ahead + np.arange(int(LENGTH * 16000)) / 16000
+    return Cut(begin + ahead + times, times, stamped_sound(heard, 5), 0.0, 16000.0)
 
 
 def test_what_is_off_missing_or_strange_in_a_window_is_found() -> None:
@@ -242,11 +242,11 @@ def test_what_is_off_missing_or_strange_in_a_window_is_found() -> None:
     assert good.exact
     assert good.sound < 1e-5
     assert good.picture < 1e-6
-    late = found(cut_of(film, 4.0, heard_late=0.0015))
-    assert not late.exact
-    assert late.sound == pytest.approx(0.0015, abs=1e-5)
-    assert late.apart == pytest.approx(0.0015, abs=1e-5) or late.apart == pytest.approx(-0.0015, abs=1e-5)
-    far = found(cut_of(film, 4.0, late=7.2))
+    early = found(cut_of(film, 4.0, heard_ahead=0.00153))
+    assert not early.exact
+    assert early.sound == pytest.approx(0.00153, abs=1e-5)
+    assert early.apart == pytest.approx(-0.00153, abs=1e-5)
+    far = found(cut_of(film, 4.0, ahead=7.2))
     assert far.sound == pytest.approx(7.2, abs=1e-4)
     assert far.picture == pytest.approx(7.2 * 25.0, abs=1e-3)
     assert far.missing == 1.0
