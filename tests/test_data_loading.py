@@ -237,10 +237,11 @@ def test_ranks_share_stored_windows_equally(shards: Path, ranks: int) -> None:
 
 def test_few_stored_windows_are_held_and_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "_HELD", 6)
-    read = 0
+    read, opened = 0, set()
 
     def counted(*given, read_on=stored.samples_in):
         nonlocal read
+        opened.add(given[1])
         for sample in read_on(*given):
             read += 1
             yield sample
@@ -259,9 +260,10 @@ def test_few_stored_windows_are_held_and_read(shards: Path, monkeypatch: pytest.
     assert len(set(begun)) >= 4
     monkeypatch.setattr(stored, "ENOUGH", 10)
     monkeypatch.setattr(stored, "_SHARDS", 3)
-    read = 0
+    read, opened = 0, set()
     some = source.some("imu")
     assert 5 <= len(some) <= 10
+    assert len(opened) == 3
     assert read <= 3 * SHARD
     assert len({w.event for w in some}) >= 3
 
