@@ -255,6 +255,11 @@ def test_few_stored_windows_are_held_and_read(shards: Path, monkeypatch: pytest.
     assert sorted(given) == EVERY
     assert read <= len(EVERY) + 1  # each once, and the one without a label
     assert far <= 6 + 1
+    # A process that makes every tenth batch alone lets go of what the others make.
+    dataset = StoredWindows(shards, {"imu": "imu"}, 2)._loader.dataset
+    for number in (0, 10, 20):
+        dataset[Pass("train", 5), number]
+        assert len(dataset._reader._held) <= 6
     # Few are mixed, so passes begin elsewhere, each time.
     begun = [told(source.batches(Pass("train", 5, epoch)))[0][0] for epoch in range(12)]
     assert len(set(begun)) >= 4
