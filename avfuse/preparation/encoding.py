@@ -57,9 +57,10 @@ def encode_pictures(frames: Iterable[tuple[float, Any]], rate: float, form: Pict
                 context = track.codec_context
                 context.time_base, context.thread_count, context.flags = TICK, 1, context.flags | _BITEXACT
                 context.colorspace = frame.colorspace
-                # Without B-frames: with them, x264 reads memory that it never wrote (in its tree of macroblocks, for
-                # pictures of a few of them), and equal frames give other bytes. And they decode in their own order.
-                told = {"preset": form.speed, "crf": str(form.quality), "threads": "1", "bf": "0"}
+                # Without B-frames and without the tree of macroblocks: there x264 reads memory that it never wrote
+                # (for pictures of a few macroblocks), and equal frames give other bytes. And B-frames decode in an
+                # order of their own.
+                told = {"preset": form.speed, "crf": str(form.quality), "threads": "1", "bf": "0", "mbtree": "0"}
                 track.options = told if codec == "libx264" else {"qscale": "3"}
             last = max(last + 1, round(stamp / TICK))
             frame.pts, frame.time_base, frame.pict_type = last, TICK, 0  # the encoder chooses its own key frames

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
 from avfuse.stream import Recording
 
-_HELD = 128 * 2**20  # bytes of a stream that are held in memory: a file is slower
+_HELD = 512 * 2**20  # bytes of a stream that are held in memory: a file is slower
 
 Item = TypeVar("Item")
 Given = TypeVar("Given")
@@ -242,9 +242,32 @@ def damage_of(recording: Recording) -> list[str]:
         if reading.reached is not None and stream.end - reading.reached > max(_SHORT, min(1.0, 0.05 * stream.duration)):
             held = max(0.0, reading.reached - stream.start_time)
             found.append(f"{stream.name}: states {stream.duration:.2f} s and holds {held:.2f} s: cut short")
-    return found
+        # No device writes these with a gap: what lay there was lost.
+        if recording.facts.get("container") == "flac" and (gaps := reading.findings.gaps):
+            found.append(f"{stream.name}: {sum(size for _, size in gaps):.2f} s cannot be read, {_first(gaps)}")
+    paths = {s.values.path for s in recording.streams if isinstance(s.values, KeptSound | KeptPictures)}
+    return found + [words for path in sorted(paths) if (words := _cut_chunk(path))]
 
 
+def _first(gaps: list[tuple[float, float]]) -> str:
+    return f"from {gaps[0][0]:.2f} s on" if len(gaps) == 1 else f"in {len(gaps)} places"
+
+
+def _cut_chunk(path: str) -> str | None:
+    """Whether a file whose first chunk is all of it (WAV, AVI, AIFF) lacks a part: FFmpeg takes what is there."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        held = os.fstat(file.fileno()).st_size - len(head)
+    if len(head) < 8 or head[:4] not in _CHUNKS:
+        return None
+    stated = int.from_bytes(head[4:], _CHUNKS[head[:4]])
+    # Recorders that write into a pipe state nothing, or all bits.
+    if stated in (0, 0xFFFFFFFF) or stated <= held + 1:
+        return None
+    return f"states {stated} bytes and holds {held}: cut short"
+
+
+_CHUNKS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 _SHORT = 0.2  # seconds that a stream may lack at its end: encoders and headers round
 
 

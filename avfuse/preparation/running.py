@@ -401,21 +401,32 @@ class _Job:
 
 
 class _Examples:
-    """A few samples, spread by the digests of their keys: the same ones whatever came first."""
+    """A few samples, each of another event, chosen by digests of their names: the same ones whatever came first."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Row, int]] = []
         self._places: Counter[str] = Counter()
         self._seen = 0
+        self._best: tuple[int, Row, int] | None = None  # of the event whose samples are coming
 
     def add(self, row: Row) -> None:
         if row["shard"] is None:
             return
         place = self._places[row["shard"]]
         self._places[row["shard"]] += 1
+        found = (_rank(row["key"]), row, place)
+        if self._best is not None and self._best[1]["event"] == row["event"]:
+            self._best = min(self._best, found, key=lambda item: item[0])
+        else:
+            self._settle()
+            self._best = found
+
+    def _settle(self) -> None:
+        if self._best is None:
+            return
+        _, row, place = self._best
         self._seen += 1
-        rank = int.from_bytes(hashlib.blake2b(row["key"].encode(), digest_size=8).digest())
-        item = (-rank, self._seen, row, place)
+        item = (-_rank(row["event"]), self._seen, row, place)
         if len(self._heap) < _EXAMPLES:
             heapq.heappush(self._heap, item)
         else:
@@ -423,7 +434,13 @@ class _Examples:
 
     def chosen(self) -> list[tuple[Row, int]]:
         """Rows in the order of the manifest, and which sample of its shard each is."""
+        self._settle()
+        self._best = None
         return [(row, place) for _, _, row, place in sorted(self._heap, key=lambda item: item[1])]
+
+
+def _rank(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
 
 class _Pace:

@@ -53,8 +53,7 @@ from avfuse.reporting.dataset_words import (
     title,
 )
 from avfuse.reporting.distributions import Bins, Kinds, bins_of, round_step
-from avfuse.reporting.drawing import _figure as figure
-from avfuse.reporting.drawing import _Frame as Frame
+from avfuse.reporting.drawing import Frame, figure
 from avfuse.reporting.text import format_confidence, format_duration, format_offset
 from avfuse.reporting.words import amount, shortened, shown
 
@@ -165,7 +164,7 @@ def _content(
         "checks": check_rows(found),
         "delay": _drawn(_DELAY, found.figures["delay"]),
         "sample_figures": _all_drawn(_SAMPLES, found),
-        "modalities": [list(map(shown, row)) for row in rows],
+        "modalities": [[shortened(shown(cell), 60) for cell in row] for row in rows],
         "columns": columns,
         "labels": _bars(found.labels),
         "numbers": _drawn(_LABEL, Figure(found.numbers)) if found.numbers.count else None,
