@@ -150,7 +150,7 @@ def time_of_sound(
 
 def stamped_film(
     duration: float,
-    rng: np.random.Generator | int,
+    rng: np.random.Generator | int | list[int],
     *,
     rate: float = 25.0,
     variable: float = 0.0,

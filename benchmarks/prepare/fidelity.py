@@ -128,7 +128,7 @@ def _first(film: Film) -> float:
 
 def tables(options: Options, goals: Goals) -> list[Table]:
     films = [*FILMS[:3], FILMS[-1]] if options.quick else FILMS
-    duration = 24.0 if options.quick else 60.0
+    duration = 24.0 if options.quick else 42.0
     folder = options.out / "prepare" / "films"
     files = {film: film.files(folder, duration, options.seed) for film in films}
     own = prepared(files, options)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from avfuse.preparation import PictureForm, Recipe, prepare
+from avfuse.preparation import Limits, PictureForm, Recipe, prepare
 from avfuse.reporting.tables import Table
 from avfuse.simulation import film_with_sound, write_media
 from avfuse.simulation.striking import STRIKERS
@@ -107,7 +107,9 @@ def judged(rows: Sequence[Row], name: str, options: Options) -> list[Row]:
     place = options.out / "prepare" / f"filter-{name}"
     shutil.rmtree(place, ignore_errors=True)
     manifest = write_manifest(place.with_suffix(".jsonl"), {r["name"]: {"camera": Path(r["path"])} for r in rows})
-    prepare(manifest, place, Recipe(picture=PictureForm(size=(36, 64))), workers=max(2, options.processes))
+    # Sound that was moved beyond the picture is no reason to drop anything here.
+    recipe = Recipe(picture=PictureForm(size=(36, 64)), limits=Limits(coverage=0.0, damaged="keep"))
+    prepare(manifest, place, recipe, workers=max(2, options.processes))
     said = {row["event"]: row for row in map(json.loads, (place / "manifest.jsonl").read_text("utf-8").splitlines())}
     found = []
     for row in rows:
@@ -126,9 +128,10 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     goals.add(f"AUROC >= {GOAL} on simulated clips with visible impacts", f"{area:.4f}", area >= GOAL)
     rows = [_row("all", blows), *(_row(s, [r for r in blows if r["struck"] == s]) for s in STRIKERS)]
     note = (
-        f"|delay| of half of them below {NEAR * 1e3:g} ms, of the others {FAR * 1e3:g} to {FARTHEST * 1e3:g} ms, either "
-        f"way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay, std and confidence of the "
-        f"manifest's row; {NEUTRAL:g} where it is unknown. Wrong: in_sync and 80 ms off, or out_of_sync and below 20."
+        f"|delay| of half of them below {NEAR * 1e3:g} ms, of the others {FAR * 1e3:g} to {FARTHEST * 1e3:g} ms, "
+        f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay, std and confidence "
+        f"of the manifest's row; {NEUTRAL:g} where it is unknown. Wrong: in_sync and 80 ms off, or out_of_sync and "
+        "below 20."
     )
     found = [Table(f"{count} films of blows of {LENGTH:g} s", _HEADER, rows, note)]
     if SHARED.is_dir():

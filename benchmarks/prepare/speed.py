@@ -69,7 +69,7 @@ def make_films(folder: Path, count: int, seconds: int) -> list[Path]:
 
 
 def tables(options: Options, goals: Goals) -> list[Table]:
-    count, seconds = (2, 8) if options.quick else (8, 40)
+    count, seconds = (2, 8) if options.quick else (6, 24)
     room = options.out / "prepare" / "speed"
     films = make_films(room, count, seconds)
     manifest = write_manifest(room / "films.jsonl", {film.stem: {"camera": film} for film in films})
@@ -77,7 +77,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     took: dict[str, list[Took]] = {kind: [] for kind in KINDS}
     # Compiles and caches what is compiled.
     _measure("prepare", 1, films[:1], write_manifest(room / "one.jsonl", {"one": {"camera": films[0]}}), room)
-    for repeat in range(options.pick(1, 5)):
+    for repeat in range(options.pick(1, 3)):
         # In turns, whatever else the machine does slows all alike; every second time backwards.
         for kind in list(KINDS)[:: -1 if repeat % 2 else 1]:
             took[kind].append(_measure(*KINDS[kind], films, manifest, room))
