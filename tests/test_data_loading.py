@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -236,10 +237,11 @@ def test_ranks_share_stored_windows_equally(shards: Path, ranks: int) -> None:
 
 def test_few_stored_windows_are_held_and_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "_HELD", 6)
-    read = 0
+    read, opened = 0, set()
 
     def counted(*given, read_on=stored.samples_in):
         nonlocal read
+        opened.add(given[1])
         for sample in read_on(*given):
             read += 1
             yield sample
@@ -253,11 +255,20 @@ def test_few_stored_windows_are_held_and_read(shards: Path, monkeypatch: pytest.
     assert sorted(given) == EVERY
     assert read <= len(EVERY) + 1  # each once, and the one without a label
     assert far <= 6 + 1
+    # A process that makes every tenth batch alone lets go of what the others make.
+    dataset = StoredWindows(shards, {"imu": "imu"}, 2)._loader.dataset
+    for number in (0, 10, 20):
+        dataset[Pass("train", 5), number]
+        assert len(dataset._reader._held) <= 6
+    # Few are mixed, so passes begin elsewhere, each time.
+    begun = [told(source.batches(Pass("train", 5, epoch)))[0][0] for epoch in range(12)]
+    assert len(set(begun)) >= 4
     monkeypatch.setattr(stored, "ENOUGH", 10)
     monkeypatch.setattr(stored, "_SHARDS", 3)
-    read = 0
+    read, opened = 0, set()
     some = source.some("imu")
     assert 5 <= len(some) <= 10
+    assert len(opened) == 3
     assert read <= 3 * SHARD
     assert len({w.event for w in some}) >= 3
 
@@ -293,3 +304,15 @@ def test_shards_that_do_not_fit_are_told(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
     with pytest.raises(StreamError, match="none of the 42 windows of train has a label"):
         StoredWindows(tmp_path, {"imu": "imu"}, 4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_is_told_in_one_line(shards: Path, tmp_path: Path, workers: int) -> None:
+    copy = shutil.copytree(shards, tmp_path / "shards")
+    whole = (copy / "train" / "000002.tar").read_bytes()
+    (copy / "train" / "000002.tar").write_bytes(whole[: len(whole) // 2])
+    source = StoredWindows(copy, {"imu": "imu"}, 4, workers=workers)
+    found = source.batches(Pass("train"))
+    assert told([next(found)]) == EVERY[:4]
+    with pytest.raises(ReadError, match=r"^[^\n]*train/000002.tar: [^\n]*prepare it again$"):
+        list(found)

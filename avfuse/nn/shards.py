@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from avfuse.batches import Window
-from avfuse.errors import ReadError, StreamError
+from avfuse.errors import AvfuseError, ReadError, StreamError
 from avfuse.manifests import Event
 from avfuse.nn.data import ENOUGH, Drawn, Pass, tensors
 from avfuse.preparation.events import prepare_event
@@ -59,7 +59,7 @@ class StoredWindows:
         self._listed, self.left_out = _list_samples(opened, streams)
         self._turns: list[tuple[Pass, int]] = []
         # Processes are started once: a DataLoader asks for what stands in the list when a pass begins.
-        self._loader: DataLoader[Drawn] = DataLoader(
+        self._loader: DataLoader[Drawn | AvfuseError] = DataLoader(
             _StoredBatches(self._store.place, self._streams, self._listed, size),
             batch_size=None,
             sampler=self._turns,
@@ -108,7 +108,10 @@ class StoredWindows:
     def batches(self, each: Pass) -> Iterator[Drawn]:
         windows = math.ceil(self.count(each.split) / each.ranks)
         self._turns[:] = [(each, number) for number in range(math.ceil(windows / self._size))]
-        yield from self._loader
+        for drawn in self._loader:
+            if isinstance(drawn, AvfuseError):
+                raise drawn
+            yield drawn
 
 
 def _as_it_is(drawn: Any) -> Any:
@@ -210,8 +213,11 @@ def _window_of(sample: Sample, streams: Mapping[str, str]) -> Window:
     return replace(window, samples={name: window.samples[stream] for name, stream in there.items()})
 
 
-class _StoredBatches(Dataset[Drawn]):
-    """Batches of shards, by (pass, number). They may be asked for in any order; one that only grows reads once."""
+class _StoredBatches(Dataset[Drawn | AvfuseError]):
+    """Batches of shards, by (pass, number). They may be asked for in any order; one that only grows reads once.
+
+    What is wrong with one comes in its place: raised in another process, it would come with pages of that one's stack.
+    """
 
     def __init__(self, place: str, streams: Mapping[str, str], listed: Mapping[str, _Listed], size: int) -> None:
         self._place, self._streams, self._size = place, streams, size
@@ -219,8 +225,13 @@ class _StoredBatches(Dataset[Drawn]):
         self._pass: Pass | None = None
         self._reader: _Reader | None = None
 
-    def __getitem__(self, key: tuple[Pass, int]) -> Drawn:
-        each, number = key
+    def __getitem__(self, key: tuple[Pass, int]) -> Drawn | AvfuseError:
+        try:
+            return self._drawn(*key)
+        except AvfuseError as error:
+            return error
+
+    def _drawn(self, each: Pass, number: int) -> Drawn:
         if self._reader is None or self._pass != each or number < self._reader.next:
             self._pass = each
             self._reader = _Reader(Store(self._place), self._listed[each.split], each, self._size)
@@ -307,11 +318,11 @@ def windows_as_stored(event: Event, recipe: Recipe, streams: Mapping[str, str]) 
     out = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="avfuse-") as folder:
         part = prepare_event(event, "unseen", replace(recipe, limits=limits), out, Path(folder), _SPOOL)
-    found = []
+    found, data = [], out.getvalue()
     for row in part.rows:
         if "members" in row:
             first, size = row["members"]
-            members = members_of(out.getvalue()[first : first + size])
+            members = members_of(data[first : first + size])
             told = json.loads(members[f"{row['key']}.json"])
             files = {name: members[f"{row['key']}.{facts['file']}"] for name, facts in told["streams"].items()}
             window = _window_of(Sample(told, files), streams)

@@ -60,7 +60,7 @@ def draw_timeline(alignment: Alignment, path: str | os.PathLike[str]) -> Path:
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # A script that no installed font has is drawn as boxes; that is no fault of the caller's.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure = figure(panels)
+        figure = _figure(panels)
         suffix = Path(path).suffix.lower()
         # No date inside: equal alignments give equal files.
         undated: dict[str, Any] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
@@ -80,7 +80,7 @@ def _drawable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def figure(panels: list[Panel]) -> Figure:
+def _figure(panels: list[Panel]) -> Figure:
     rows = [row for panel in panels for row in panel.rows]
     left = 0.35 + 0.075 * min(max(len(row.name) for row in rows), _NAME)  # inches for the names
     # Inches for the notes, at the widths of an average character of both sizes.
