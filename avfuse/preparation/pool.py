@@ -41,9 +41,9 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 _LOOK = 0.25  # seconds between looks at memory and time
 _STARTS = 3  # tries to start a worker
-# What a worker runs first. Its folder for what is temporary it makes itself, and removes however it ends. Streams are set
-# aside: what a task prints, or what programs that it starts read, must not come between tasks and results. Modules are
-# found where whoever asks finds them.
+# What a worker runs first. Its folder for what is temporary it makes itself, and removes however it ends.
+# Streams are set aside: what a task prints, or what programs that it starts read, must not come between tasks and
+# results. Modules are found where whoever asks finds them.
 _BEGIN = """
 import os, pickle, shutil, sys
 folder = os.environ["TMPDIR"]
@@ -169,11 +169,12 @@ class Worker(Generic[Task, Result]):
             result = self._once(task)
             if not isinstance(result, Failed):
                 return result
-            # Memory that earlier tasks left behind is no fault of this one.
-            again = result.kind in ("Died", "Fault") or (result.kind == "Memory" and not fresh)
             if result.kind == "Memory":
-                self._end()
-            if not again or attempts > self._bounds.retries:
+                self.close()
+                if not fresh:  # what earlier tasks left behind is no fault of this one
+                    attempts -= 1
+                    continue
+            if result.kind not in ("Died", "Fault") or attempts > self._bounds.retries:
                 return replace(result, attempts=attempts)
 
     def stop(self) -> None:
