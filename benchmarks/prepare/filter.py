@@ -133,9 +133,9 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     rows = [_row("all", blows), *(_row(s, [r for r in blows if r["struck"] == s]) for s in STRIKERS)]
     note = (
         f"|delay| of half of them below {NEAR * 1e3:g} ms, of the others {FAR * 1e3:g} to {FARTHEST * 1e3:g} ms, "
-        f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay (or the likeliest one), std "
-        f"and confidence of the manifest's row; {NEUTRAL:g} where nothing is told. Wrong: in_sync and 80 ms off, or out_of_sync and "
-        "below 20."
+        f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay (or the likeliest "
+        f"one), std and confidence of the manifest's row; {NEUTRAL:g} where nothing is told. Wrong: in_sync and 80 ms "
+        "off, or out_of_sync and below 20."
     )
     found = [Table(f"{count} films of blows of {LENGTH:g} s", _HEADER, rows, note)]
     if SHARED.is_dir():
