@@ -282,6 +282,9 @@ def test_area_under_the_curve_counts_pairs() -> None:
     assert score(0.01) < score(0.01, sure=0.6) < NEUTRAL < score(-0.1, sure=0.6) < score(-0.1)
     assert score(0.04) < score(0.04, std=0.03)  # less sure that it fits
     assert score(0.1) == pytest.approx(score(-0.1))
+    guess = {"sound_delay": None, "std": None, "confidence": 0.8, "likeliest": 0.2}
+    assert NEUTRAL < off_by(guess) < off_by(guess | {"confidence": 0.9})
+    assert off_by(guess | {"likeliest": 0.0}) < NEUTRAL
 
 
 def test_broken_clips_are_broken_and_the_others_are_not(tmp_path: Path) -> None:
