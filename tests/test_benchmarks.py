@@ -18,6 +18,7 @@ from benchmarks.__main__ import main
 from benchmarks.measuring import measure
 from benchmarks.options import Options
 from benchmarks.peers import METHODS
+from benchmarks.prepare.cutting import Cut
 from benchmarks.rows import gather
 
 
@@ -217,41 +218,40 @@ def test_films_tell_their_own_time_through_encoders_sizes_and_cuts(tmp_path: Pat
     assert time_of_sound(strange, 48000.0, near=3.0)[1] < 0.2
 
 
-def cut_of(film: object, begin: float, *, late: float = 0.0, heard_late: float = 0.0, frames: slice = slice(None)):  # type: ignore[no-untyped-def]
-    """What a tool gives that is `late` seconds late in all, and `heard_late` in its sound."""
+def cut_from(begin: float, *, ahead: float = 0.0, heard_ahead: float = 0.0, frames: slice = slice(None)) -> Cut:
+    """What a tool gives that comes from `ahead` seconds after what it says, its sound from `heard_ahead` more."""
     from avfuse.simulation.stamped import stamped_sound
-    from benchmarks.prepare.cutting import Cut
     from benchmarks.prepare.fidelity import LENGTH
 
     times = np.arange(0.0, LENGTH, 0.04)[frames]
-    heard = begin + late + heard_late + np.arange(int(LENGTH * 16000)) / 16000
-    return Cut(begin + late + times, times, stamped_sound(heard, 5), 0.0, 16000.0)
+    heard = begin + ahead + heard_ahead + np.arange(int(LENGTH * 16000)) / 16000
+    return Cut(begin + ahead + times, times, stamped_sound(heard, 5), 0.0, 16000.0)
 
 
 def test_what_is_off_missing_or_strange_in_a_window_is_found() -> None:
-    from benchmarks.prepare.fidelity import LENGTH, judge
+    from benchmarks.prepare.fidelity import LENGTH, Judged, judge
     from benchmarks.prepare.films import Film
 
     film = Film("film.mp4", "aac", 25.0, 0.0, (0.0, 0.0))
     span, shown = (4.0, 4.0 + LENGTH), np.arange(0.0, 20.0, 0.04)
 
-    def found(cut):  # type: ignore[no-untyped-def]
+    def found(cut: Cut | None) -> Judged:
         return judge(film, "tool", cut, span, shown, 5)
 
-    good = found(cut_of(film, 4.0))
+    good = found(cut_from(4.0))
     assert good.exact
     assert good.sound < 1e-5
     assert good.picture < 1e-6
-    late = found(cut_of(film, 4.0, heard_late=0.0015))
-    assert not late.exact
-    assert late.sound == pytest.approx(0.0015, abs=1e-5)
-    assert late.apart == pytest.approx(0.0015, abs=1e-5) or late.apart == pytest.approx(-0.0015, abs=1e-5)
-    far = found(cut_of(film, 4.0, late=7.2))
+    early = found(cut_from(4.0, heard_ahead=0.00153))
+    assert not early.exact
+    assert early.sound == pytest.approx(0.00153, abs=1e-5)
+    assert early.apart == pytest.approx(-0.00153, abs=1e-5)
+    far = found(cut_from(4.0, ahead=7.2))
     assert far.sound == pytest.approx(7.2, abs=1e-4)
     assert far.picture == pytest.approx(7.2 * 25.0, abs=1e-3)
     assert far.missing == 1.0
     assert far.strange > 30
-    few = found(cut_of(film, 4.0, frames=slice(0, 30)))
+    few = found(cut_from(4.0, frames=slice(0, 30)))
     assert not few.exact
     assert few.missing == pytest.approx(1.0 - 30 / 38, abs=0.03)
     nothing = found(None)
@@ -282,6 +282,9 @@ def test_area_under_the_curve_counts_pairs() -> None:
     assert score(0.01) < score(0.01, sure=0.6) < NEUTRAL < score(-0.1, sure=0.6) < score(-0.1)
     assert score(0.04) < score(0.04, std=0.03)  # less sure that it fits
     assert score(0.1) == pytest.approx(score(-0.1))
+    guess = {"sound_delay": None, "std": None, "confidence": 0.8, "likeliest": 0.2}
+    assert NEUTRAL < off_by(guess) < off_by(guess | {"confidence": 0.9})
+    assert off_by(guess | {"likeliest": 0.0}) < NEUTRAL
 
 
 def test_broken_clips_are_broken_and_the_others_are_not(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes_and_nothi
         return [p for p in (out / ".parts").glob("0*.json")]
 
     moments: list[Callable[[], object]] = [
-        lambda: (out / ".parts" / "job.json").exists(),
+        (out / ".parts" / "job.json").exists,
         lambda: len(parts()) >= 2,
         lambda: list(out.glob("*/000000.tar")),
     ]

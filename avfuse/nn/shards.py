@@ -106,6 +106,7 @@ class StoredWindows:
         return [_window_of(sample, streams) for sample in _samples(self._store, listed, spread)]
 
     def batches(self, each: Pass) -> Iterator[Drawn]:
+        """One pass at a time. Raises ReadError where a shard is gone or damaged, in whatever process."""
         windows = math.ceil(self.count(each.split) / each.ranks)
         self._turns[:] = [(each, number) for number in range(math.ceil(windows / self._size))]
         for drawn in self._loader:
@@ -175,7 +176,9 @@ def _list_samples(opened: Shards, streams: Mapping[str, str]) -> tuple[dict[str,
         if not found["train"].having[name].any():
             raise StreamError(f"[modalities.{name}]: no labelled window of train in {where} has {streams[name]!r}")
     left_out = [f"{where}: {split}: {n} windows without a label" for split, n in sorted(unlabelled.items())]
-    left_out += [f"{where}: {split}: {n} windows with none of {', '.join(streams)}" for split, n in lacking.items()]
+    left_out += [
+        f"{where}: {split}: {n} windows with none of {', '.join(streams)}" for split, n in sorted(lacking.items())
+    ]
     return found, tuple(left_out)
 
 

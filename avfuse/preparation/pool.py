@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import secrets
 import select
 import shutil
 import signal
@@ -40,14 +41,21 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 _LOOK = 0.25  # seconds between looks at memory and time
 _STARTS = 3  # tries to start a worker
-# What a worker runs first. Streams are set aside: what a task prints, or what programs that it starts read, must not
-# come between tasks and results. Modules are found where whoever asks finds them.
+# What a worker runs first. Its folder for what is temporary it makes itself, and removes however it ends.
+# Streams are set aside: what a task prints, or what programs that it starts read, must not come between tasks and
+# results. Modules are found where whoever asks finds them.
 _BEGIN = """
-import os, pickle, sys
+import os, pickle, shutil, sys
+folder = os.environ["TMPDIR"]
+os.mkdir(folder, 0o700)
 tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(2, 1)
-sys.path[:], parent, folder = pickle.load(tasks)
+try:
+    sys.path[:], parent = pickle.load(tasks)
+except EOFError:
+    shutil.rmtree(folder)
+    os._exit(1)
 from avfuse.preparation.worker import serve
 serve(tasks, results, parent, folder)
 """
@@ -161,11 +169,12 @@ class Worker(Generic[Task, Result]):
             result = self._once(task)
             if not isinstance(result, Failed):
                 return result
-            # Memory that earlier tasks left behind is no fault of this one.
-            again = result.kind in ("Died", "Fault") or (result.kind == "Memory" and not fresh)
             if result.kind == "Memory":
-                self._end()
-            if not again or attempts > self._bounds.retries:
+                self.close()
+                if not fresh:  # what earlier tasks left behind is no fault of this one
+                    attempts -= 1
+                    continue
+            if result.kind not in ("Died", "Fault") or attempts > self._bounds.retries:
                 return replace(result, attempts=attempts)
 
     def stop(self) -> None:
@@ -193,7 +202,7 @@ class Worker(Generic[Task, Result]):
                 process = self._begin()
             try:
                 # Who is slow to start is not looked at: limits are for tasks.
-                pickle.dump((_paths(), os.getpid(), self._folder), _pipe(process.stdin))
+                pickle.dump((_paths(), os.getpid()), _pipe(process.stdin))
                 pickle.dump(self._function, _pipe(process.stdin))
                 _pipe(process.stdin).flush()
                 pickle.load(_pipe(process.stdout))
@@ -207,8 +216,7 @@ class Worker(Generic[Task, Result]):
         raise AssertionError("not reached")
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        # A folder of its own for what is temporary: it goes with the process, however that ends.
-        self._folder = tempfile.mkdtemp(prefix="avfuse-")
+        self._folder = os.path.join(tempfile.gettempdir(), f"avfuse-{secrets.token_hex(8)}")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BEGIN],
             stdin=subprocess.PIPE,

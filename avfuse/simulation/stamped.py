@@ -88,7 +88,7 @@ def times_of_frames(frames: Array) -> Float:
     words = (bits.reshape(n, 32).astype(np.int64) << np.arange(31, -1, -1)).sum(axis=1)
     for k, word in enumerate(words):
         ticks = int(word) >> 8
-        if high[k] - low[k] > 0.25 * (_LIGHT - _DARK) and _checksum(ticks) == int(word) & 0xFF:
+        if _checksum(ticks) == int(word) & 0xFF:
             found[k] = ticks * TICK
     return found
 

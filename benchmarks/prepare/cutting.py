@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,9 @@ TORCHCODEC = Method(
     "torchcodec", ("cut_with_torchcodec.py",), "", "torchcodec", ("torch==2.13.0", "torchcodec==0.13.0", "numpy")
 )
 DECORD = Method("decord", ("cut_with_decord.py",), "", "decord", ("decord==0.6.0", "numpy"))
+
+
+PATIENCE = 120.0  # seconds for all spans of a film
 
 
 class NotTaken(RuntimeError):
@@ -104,9 +106,16 @@ def _borders(spans: Sequence[Span]) -> tuple[str, list[int]]:
 
 
 def _ffmpeg(*words: str) -> None:
-    done = run(["ffmpeg", "-v", "error", "-y", *words], memory_limit=4.0, time_limit=300.0)
+    _run(["ffmpeg", "-v", "error", "-y", *words], 2 * PATIENCE)
+
+
+def _run(command: Sequence[str], patience: float) -> None:
+    """Raises RuntimeError with the program's last words where it fails, or takes more than `patience` seconds."""
+    done = run(command, memory_limit=12.0, time_limit=patience)
+    if done.timed_out:
+        raise RuntimeError(f"no end after {patience:.0f} s")
     if done.code:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "FFmpeg failed")
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit {done.code}"])[-1][-160:])
 
 
 def _pictures(path: Path) -> tuple[F64, F64]:
@@ -186,9 +195,7 @@ def by_runner(method: Method) -> Cutter:
             listed = Path(folder) / "spans.json"
             listed.write_text(json.dumps([[start + shift, end + shift] for start, end in spans]), "utf-8")
             command = [python_of(method), str(RUNNERS / method.runner[0]), str(path), str(listed), folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed")
+            _run(command, PATIENCE)
             for k, (start, _) in enumerate(spans):
                 with np.load(Path(folder) / f"{k}.npz") as found:
                     since, sound = shift + start, found["sound"].astype(np.float64)

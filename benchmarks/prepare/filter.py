@@ -30,6 +30,7 @@ NEAR, FAR = 0.02, 0.08  # seconds: what fits, and from where on it does not
 FARTHEST = 0.6
 LIMIT = 0.05  # midway: the question that the score answers
 NEUTRAL = 0.5
+UNSTATED = 0.02  # seconds, 1 sigma of a delay for which none is stated: half a frame
 GOAL = 0.98
 # Clips whose sound is known to fit, or was filmed close by; fireworks far away are none of these.
 CLIPS = (
@@ -42,16 +43,19 @@ SHIFTS = (-0.4, -0.2, -0.08, -0.01, 0.0, 0.01, 0.08, 0.2, 0.4)
 def off_by(found: Mapping[str, Any] | None, limit: float = LIMIT) -> float:
     """Probability that sound and picture are more than `limit` seconds apart, of an entry of a row's `sync`.
 
-    With the stated confidence the delay is normal around what was measured, else nothing is known: NEUTRAL. It is
-    NEUTRAL, too, where nothing was measured.
+    With the stated confidence the delay is normal around what was measured, else nothing is known: NEUTRAL. Where the
+    measurement is unsure, the likeliest delay is taken, if the row tells it; NEUTRAL, too, where nothing was measured.
     """
-    if found is None or found["sound_delay"] is None:
+    if found is None:
         return NEUTRAL
-    delay, std, sure = found["sound_delay"], max(found["std"], 1e-6), found["confidence"]
+    delay = found["sound_delay"] if found["sound_delay"] is not None else found.get("likeliest")
+    if delay is None:
+        return NEUTRAL
+    std, sure = found["std"] or UNSTATED, found["confidence"]
     within = 0.5 * (
         math.erf((limit - delay) / (std * math.sqrt(2.0))) - math.erf((-limit - delay) / (std * math.sqrt(2.0)))
     )
-    return sure * (1.0 - within) + (1.0 - sure) * NEUTRAL
+    return float(sure * (1.0 - within) + (1.0 - sure) * NEUTRAL)
 
 
 def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
@@ -129,9 +133,9 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     rows = [_row("all", blows), *(_row(s, [r for r in blows if r["struck"] == s]) for s in STRIKERS)]
     note = (
         f"|delay| of half of them below {NEAR * 1e3:g} ms, of the others {FAR * 1e3:g} to {FARTHEST * 1e3:g} ms, "
-        f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay, std and confidence "
-        f"of the manifest's row; {NEUTRAL:g} where it is unknown. Wrong: in_sync and 80 ms off, or out_of_sync and "
-        "below 20."
+        f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay (or the likeliest "
+        f"one), std and confidence of the manifest's row; {NEUTRAL:g} where nothing is told. Wrong: in_sync and 80 ms "
+        "off, or out_of_sync and below 20."
     )
     found = [Table(f"{count} films of blows of {LENGTH:g} s", _HEADER, rows, note)]
     if SHARED.is_dir():
