@@ -8,6 +8,7 @@
     python -m benchmarks joint      many recordings jointly, some comparisons wrong
     python -m benchmarks space      matches, transforms, registration, clouds, arrays, beside libraries that do each
     python -m benchmarks fusion     what alignment is worth to networks, other rates, missing streams, co-learning
+    python -m benchmarks prepare    how exact windows are, how fast they are made and read, filtering, broken files
     python -m benchmarks sensors    reading tables and XDF, against the libraries that read them
 
 cases, clips        files with known truth, as entries of a list that `avfuse evaluate` takes

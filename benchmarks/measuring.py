@@ -54,7 +54,14 @@ def measure(
     return found
 
 
-def run_here(command: Sequence[str], *, started: Callable[[subprocess.Popen[Any]], None] | None = None) -> Ran:
-    """Run a command with the package that lies beside the benchmarks, installed or not. started: told the process."""
+def run_here(
+    command: Sequence[str],
+    *,
+    started: Callable[[subprocess.Popen[Any]], None] | None = None,
+    time_limit: float | None = None,
+) -> Ran:
+    """Run a command with the package that lies beside the benchmarks, installed or not. started, time_limit: see
+    `avfuse.evaluation.processes.run`."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return run(command, environment=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, started=started)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return run(command, environment=environment, started=started, time_limit=time_limit)

@@ -15,7 +15,8 @@ class Options:
 
     repeats: of every condition; None takes the benchmark's own. seed: of everything simulated.
     processes: how many share the work where timing is not measured. resume: keep rows of an interrupted run.
-    memory: GB of address space that a program under test may ask for. part: the only one of `space` or `fusion` to run.
+    memory: GB of address space that a program under test may ask for. part: the only one to run of a benchmark that has
+    some, see `benchmarks.parts`.
     """
 
     quick: bool = False

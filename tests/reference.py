@@ -395,6 +395,22 @@ def block_means(image, top, left, block, step, rows, columns):
     return found
 
 
+def lost_velocity(back, ahead, shake, image, before, after, earlier, later, still, texture, cell):
+    """Whole pictures at once, gradients by OpenCV."""
+    import cv2
+
+    back, ahead = back.astype(float) - shake[:2], ahead.astype(float) - shake[2:]
+    far = np.linalg.norm(back, axis=2)
+    along = (ahead * back).sum(axis=2) / (far + 1e-6)
+    size = np.maximum(far / earlier + along / later - still / earlier - still / later, 0.0)
+    across, down = (cv2.Sobel(image, cv2.CV_64F, *axes, scale=0.125) for axes in ((1, 0), (0, 1)))
+    now = image.astype(float)
+    differs = np.abs(now - before) + np.abs(now - after)
+    size *= np.minimum((np.abs(across) + np.abs(down)) * differs / texture**2, 1.0)
+    rows, columns = image.shape[0] // cell, image.shape[1] // cell
+    return size[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).mean(axis=(1, 3))
+
+
 # avfuse._kernels.matching
 
 

@@ -18,6 +18,7 @@ from benchmarks.__main__ import main
 from benchmarks.measuring import measure
 from benchmarks.options import Options
 from benchmarks.peers import METHODS
+from benchmarks.prepare.cutting import Cut
 from benchmarks.rows import gather
 
 
@@ -196,3 +197,124 @@ def test_interval_of_a_share_holds_the_truth_and_widens_with_fewer_events() -> N
     wide, narrow = [found(5) for _ in range(20)], [found(40) for _ in range(20)]
     assert np.mean([high - low for low, high in wide]) > 2 * np.mean([high - low for low, high in narrow])
     assert np.mean([low <= 0.6 <= high for low, high in narrow]) >= 0.8
+
+
+def test_films_tell_their_own_time_through_encoders_sizes_and_cuts(tmp_path: Path) -> None:
+    from avfuse.simulation.stamped import stamped_film, time_of_sound, times_of_frames, write_film
+
+    film = stamped_film(6.0, 3, rate=25.0, variable=0.6, starts=(0.3, 0.0))
+    read = avfuse.read(write_film(tmp_path / "film.mp4", film, key_frames=10.0))
+    seen = [(times, frames) for times, frames in read["picture"].blocks(1.0)]
+    times, frames = (np.concatenate([block[k] for block in seen]) for k in (0, 1))
+    assert np.ptp(np.diff(times)) > 0.02  # the rate varies
+    np.testing.assert_allclose(times_of_frames(frames), times, atol=1e-4)
+    np.testing.assert_allclose(times_of_frames(frames[:, ::2, ::2]), times, atol=1e-4)
+    assert np.isnan(times_of_frames(np.full((1, 96, 160), 128, np.uint8))).all()
+    for start, values in [*read["sound"].blocks(0.5)][:-1]:
+        when, sure = time_of_sound(values[0], 48000.0, near=start[0] + 1.0)
+        assert when == pytest.approx(start[0], abs=2e-6)
+        assert sure > 0.9
+    strange = np.random.default_rng(0).normal(size=24000)
+    assert time_of_sound(strange, 48000.0, near=3.0)[1] < 0.2
+
+
+def cut_from(begin: float, *, ahead: float = 0.0, heard_ahead: float = 0.0, frames: slice = slice(None)) -> Cut:
+    """What a tool gives that comes from `ahead` seconds after what it says, its sound from `heard_ahead` more."""
+    from avfuse.simulation.stamped import stamped_sound
+    from benchmarks.prepare.fidelity import LENGTH
+
+    times = np.arange(0.0, LENGTH, 0.04)[frames]
+    heard = begin + ahead + heard_ahead + np.arange(int(LENGTH * 16000)) / 16000
+    return Cut(begin + ahead + times, times, stamped_sound(heard, 5), 0.0, 16000.0)
+
+
+def test_what_is_off_missing_or_strange_in_a_window_is_found() -> None:
+    from benchmarks.prepare.fidelity import LENGTH, Judged, judge
+    from benchmarks.prepare.films import Film
+
+    film = Film("film.mp4", "aac", 25.0, 0.0, (0.0, 0.0))
+    span, shown = (4.0, 4.0 + LENGTH), np.arange(0.0, 20.0, 0.04)
+
+    def found(cut: Cut | None) -> Judged:
+        return judge(film, "tool", cut, span, shown, 5)
+
+    good = found(cut_from(4.0))
+    assert good.exact
+    assert good.sound < 1e-5
+    assert good.picture < 1e-6
+    early = found(cut_from(4.0, heard_ahead=0.00153))
+    assert not early.exact
+    assert early.sound == pytest.approx(0.00153, abs=1e-5)
+    assert early.apart == pytest.approx(-0.00153, abs=1e-5)
+    far = found(cut_from(4.0, ahead=7.2))
+    assert far.sound == pytest.approx(7.2, abs=1e-4)
+    assert far.picture == pytest.approx(7.2 * 25.0, abs=1e-3)
+    assert far.missing == 1.0
+    assert far.strange > 30
+    few = found(cut_from(4.0, frames=slice(0, 30)))
+    assert not few.exact
+    assert few.missing == pytest.approx(1.0 - 30 / 38, abs=0.03)
+    nothing = found(None)
+    assert not nothing.exact
+    assert not nothing.came
+
+
+def test_peers_are_asked_for_the_pieces_that_are_the_spans() -> None:
+    from benchmarks.prepare.cutting import _borders
+
+    assert _borders([(1.0, 2.0), (2.0, 3.5), (5.0, 6.0)]) == ("1.0,2.0,3.5,5.0,6.0", [1, 2, 4])
+    assert _borders([(0.0, 2.0), (2.5, 3.0)]) == ("2.0,2.5,3.0", [0, 2])
+
+
+def test_area_under_the_curve_counts_pairs() -> None:
+    from benchmarks.prepare.filter import NEUTRAL, auroc, off_by
+
+    rng = np.random.default_rng(2)
+    scores, off = rng.integers(0, 6, 60) / 5.0, rng.random(60) < 0.4
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[off] for b in scores[~off]]
+    assert auroc(scores, off) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auroc([1.0, 2.0], [True, True]))
+
+    def score(delay: float | None, std: float = 0.005, sure: float = 0.99) -> float:
+        return off_by({"sound_delay": delay, "std": std, "confidence": sure})
+
+    assert off_by(None) == score(None) == NEUTRAL
+    assert score(0.01) < score(0.01, sure=0.6) < NEUTRAL < score(-0.1, sure=0.6) < score(-0.1)
+    assert score(0.04) < score(0.04, std=0.03)  # less sure that it fits
+    assert score(0.1) == pytest.approx(score(-0.1))
+    guess = {"sound_delay": None, "std": None, "confidence": 0.8, "likeliest": 0.2}
+    assert NEUTRAL < off_by(guess) < off_by(guess | {"confidence": 0.9})
+    assert off_by(guess | {"likeliest": 0.0}) < NEUTRAL
+
+
+def test_broken_clips_are_broken_and_the_others_are_not(tmp_path: Path) -> None:
+    from avfuse.errors import ReadError
+    from benchmarks.prepare.broken import KINDS, make_clips
+
+    clips, broken = make_clips(tmp_path / "clips", 40, 1)
+    assert set(broken.values()) == set(KINDS)
+    for name, path in clips.items():
+        if "pipe" in broken.get(name, ""):
+            continue  # whoever opens it waits
+        if name in broken and broken[name] not in ("cut short, index first", "samples damaged"):
+            with pytest.raises(ReadError):
+                _samples_of(path)
+        else:
+            assert (_samples_of(path) >= 16000) == (name not in broken)
+
+
+def _samples_of(path: Path) -> int:
+    return sum(values.shape[1] for _, values in avfuse.read(path)["sound"].blocks(1.0))
+
+
+def test_memory_of_a_program_and_of_what_it_starts_is_told_apart() -> None:
+    from benchmarks.measuring import run_here
+    from benchmarks.prepare.speed import HighWaters
+
+    marks = HighWaters()
+    child = "import time; x = bytearray(200_000_000); time.sleep(1)"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    run_here([sys.executable, "-c", program], started=marks.watch)
+    assert marks.parent < 100
+    assert 200 < marks.largest_child < 300
+    assert marks.together == pytest.approx(marks.parent + marks.largest_child)

@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfuse._kernels.picture import block_means, lit_residuals
+from avfuse._kernels.picture import block_means, lit_residuals, lost_velocity
 
 pytestmark = pytest.mark.kernel
 
@@ -40,6 +40,19 @@ def test_small_pictures_agree_with_their_twin(seed, block, step, rows, columns, 
     arguments = (image, top, left, block, step, rows, columns)
     # Half way between two steps either is right.
     assert np.abs(block_means(*arguments).astype(int) - reference.block_means(*arguments)).max() <= 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+@settings(max_examples=40)
+def test_velocity_that_is_lost_agrees_with_its_twin(seed, cell, rows, columns, more):
+    rng = np.random.default_rng(seed)
+    shape = (rows * cell + more, columns * cell + more)
+    back, ahead = rng.normal(0.0, 2.0, (2, *shape, 2)).astype(np.float32)
+    image, before, after = rng.integers(0, 256, (3, *shape)).astype(np.uint8)
+    before = np.where(rng.random(shape) < 0.3, image, before)  # where nothing changes
+    shake = rng.normal(0.0, 0.5, 4).astype(np.float32)
+    arguments = (back, ahead, shake, image, before, after, 0.04, 0.033, 0.3, 240.0, cell)
+    np.testing.assert_allclose(lost_velocity(*arguments), reference.lost_velocity(*arguments), rtol=1e-4, atol=1e-3)
 
 
 def test_light_that_fits_leaves_nothing():

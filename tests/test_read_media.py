@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import wave
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import avfuse
 from avfuse.errors import ReadError
 from avfuse.io import inspect, read
 from avfuse.io.placing import Findings, Placer
+from avfuse.simulation.media import write_media
+from avfuse.stream import Recording, Stream
 
 RATE = 48000
 
@@ -468,3 +471,21 @@ def test_slow_drift_is_followed_within_30_ms():
     for first, _, start in pieces:
         assert start == pytest.approx(first / RATE * (1 + 2e-4), abs=30e-3)
     assert len(findings.drift_steps) == pytest.approx(0.12 / 0.02, abs=2)
+
+
+def test_a_pipe_is_refused_before_anybody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(ReadError, match=r"clip.mp4: a pipe or a device; expected a file"):
+        read(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("late", ["picture", "sound"])
+def test_a_track_of_matroska_that_starts_late_is_as_long_as_what_it_holds(tmp_path, late):
+    # FFmpeg tags tracks with when they end.
+    frames = np.zeros((50, 32, 32, 3), np.uint8)
+    starts = {"picture": 0.0, "sound": 0.0, late: 0.8}
+    picture = Stream("picture", "picture", frames, rate=25.0, start=starts["picture"])
+    sound = Stream.from_samples(np.zeros(96000, np.float32), rate=48000.0, start=starts["sound"])
+    write_media(tmp_path / "late.mkv", Recording("late", (picture, sound)))
+    for stream in read(tmp_path / "late.mkv").streams:
+        assert stream.duration == pytest.approx(2.0, abs=0.05)

@@ -29,9 +29,12 @@ from avfuse.nn.configuration import build_network, configuration_from_json, load
 from avfuse.nn.data import batches
 from avfuse.nn.exporting import export_onnx, export_program, subsets
 from avfuse.nn.prediction import events_of, load_model, predict
+from avfuse.nn.shards import windows_as_stored
 from avfuse.nn.targets import Targets
 from avfuse.nn.timed import to_timed
 from avfuse.nn.training import train, windows_of
+from avfuse.preparation import PictureForm, Recipe, SoundForm, load_recipe, prepare, read_windows
+from avfuse.simulation import takes as takes_to_learn
 from avfuse.simulation.labelled import (
     Difficulty,
     Examples,
@@ -73,6 +76,28 @@ batch = 4
 rate = 5e-3
 modality_dropout = 0.3
 """
+
+OF_SHARDS = (
+    ('manifest = "takes.jsonl"\nspacing = 2.0', 'shards = "shards"'),
+    ("[window]\nduration = 1.5\n", ""),
+    ('stream = "recorder/sound"\n', ""),
+    ('stream = "camera/picture"\n', ""),
+)
+RECIPE = Recipe(
+    duration=1.5,
+    hop=0.75,
+    spacing=2.0,
+    streams={"sound": "recorder/sound", "picture": "camera/picture"},
+    picture=PictureForm(size=(16, 24), fit="crop", rate=10.0),
+    sound=SoundForm(rate=8000.0, mono=True),
+)
+
+
+def replaced(text: str, *changes: tuple[str, str]) -> str:
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +142,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def edited(takes: Path, tmp_path: Path, *changes: tuple[str, str]) -> Path:
     """The configuration with other lines, elsewhere, with its manifest's path made absolute."""
     text = CONFIGURATION.replace("takes.jsonl", str(takes / "takes.jsonl"))
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    (tmp_path / "train.toml").write_text(text)
+    (tmp_path / "train.toml").write_text(replaced(text, *changes))
     return tmp_path / "train.toml"
 
 
@@ -234,6 +256,152 @@ def test_a_checkpoint_of_another_configuration_is_told_by_its_first_difference(
     wider = build_network(replace(loaded.configuration, dim=24), 2)
     with pytest.raises(ReadError, match="expected"):
         load_weights(wider, load_checkpoint(model / "model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def shards(takes: Path) -> Path:
+    """The takes of the manifest, prepared with everything changed that a recipe can change."""
+    prepare(takes / "takes.jsonl", takes / "shards", RECIPE, workers=1)
+    return takes / "shards"
+
+
+@pytest.fixture(scope="module")
+def of_shards(takes: Path, shards: Path) -> Path:
+    """A model of the same configuration, trained on these through the command line."""
+    (takes / "stored.toml").write_text(replaced(CONFIGURATION, *OF_SHARDS))
+    assert run(["train", str(takes / "stored.toml"), "-o", str(takes / "stored")]) == 0
+    return takes / "stored"
+
+
+def test_models_of_shards_predict_from_raw_files(takes: Path, of_shards: Path, tmp_path: Path) -> None:
+    loaded = load_model(of_shards)
+    assert loaded.configuration.window.duration == RECIPE.duration
+    assert loaded.configuration.recipe == RECIPE
+    roles = loaded.configuration.roles
+    assert roles == ["camera", "recorder"]
+    files = [str(p) for sign in SIGNS for p in sorted((takes / f"{sign}-3").iterdir())]
+    for found in predict(loaded, events_of(files, roles)):
+        assert found.complete
+        assert found.decision is not None
+        assert found.decision.answer in SIGNS
+        assert found.decision.present == ("picture", "sound")
+        steps = np.diff([window.start for window in found.windows])
+        np.testing.assert_allclose(steps, RECIPE.hop, atol=1e-9)
+        assert len(steps) >= 2
+    alone = predict(loaded, events_of([files[0]], roles))[0]
+    assert alone.decision is not None
+    assert alone.decision.present == ("picture",)
+    assert alone.complete
+    from avfuse.stream import Stream
+
+    noise = Stream.from_samples(0.1 * np.random.default_rng(0).standard_normal(6 * 16000), rate=16000)
+    write_media(tmp_path / "recorder.wav", Recording("recorder", (noise,)))
+    (tmp_path / "camera.mp4").write_bytes(Path(files[0]).read_bytes())
+    pair = [str(tmp_path / "camera.mp4"), str(tmp_path / "recorder.wav")]
+    found = predict(loaded, events_of(pair, roles))[0]
+    assert found.decision is not None
+    assert found.decision.present == ("picture",)
+    assert not found.complete
+    assert any("recorder is no_match" in line or "recorder is ambiguous" in line for line in found.left_out)
+
+
+def test_raw_recordings_are_cut_as_those_in_the_shards_were(takes: Path, shards: Path) -> None:
+    streams = {"hearing": "sound", "seeing": "picture"}
+    count = 0
+    for event in read_manifest(takes / "takes.jsonl"):
+        there = [w for w in read_windows(shards, split=None) if w.event == event.name]
+        cut, wrong = windows_as_stored(event, RECIPE, streams)
+        assert wrong == []
+        assert len(cut) == len(there) >= 4
+        for one, other in zip(cut, there, strict=True):
+            assert (one.start, one.duration, one.label) == (other.start, other.duration, other.label)
+            for name, stream in streams.items():
+                mine, theirs = one.samples[name], other.samples[stream]
+                for key in ("values", "times", "valid"):
+                    np.testing.assert_array_equal(getattr(mine, key), getattr(theirs, key))
+                assert (mine.confidence, mine.std, mine.rate) == (theirs.confidence, theirs.std, theirs.rate)
+            assert one.samples["hearing"].values.shape == (12000, 1)
+            assert one.samples["seeing"].values.shape[1:] == (16, 24, 3)
+            count += 1
+    assert count >= 24
+
+
+def test_training_on_shards_that_was_killed_goes_on_to_the_same_weights_whatever_the_workers(
+    takes: Path, of_shards: Path, tmp_path: Path
+) -> None:
+    helped = (*OF_SHARDS, ('"shards"', f'"{takes / "shards"}"\nworkers = 2'))
+    (tmp_path / "train.toml").write_text(replaced(CONFIGURATION, *helped))
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "avfuse", "train", str(tmp_path / "train.toml"), "-o", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (folder / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len(load_checkpoint(folder / "last.safetensors").facts["progress"]["log"]) < 3
+    (tmp_path / "train.toml").write_text(replaced(CONFIGURATION, *OF_SHARDS, ('"shards"', f'"{takes / "shards"}"')))
+    assert run([*command[3:], "--resume"]) == 0
+    assert (folder / "log.csv").read_text() == (of_shards / "log.csv").read_text()
+    for name, value in weights(of_shards).items():
+        torch.testing.assert_close(weights(folder)[name], value, rtol=0, atol=0)
+
+
+def test_the_example_is_the_same_from_recordings_and_from_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takes_to_learn, "_write_take", lambda *given: {})  # what is recorded does not matter
+    for source in ("spoken_tones", "drawn_shapes", "simulated_gestures"):
+        monkeypatch.setattr(takes_to_learn, source, lambda *given, **more: None)
+    file, _ = takes_to_learn.write_example(tmp_path / "takes", seed=7)
+    recipe, raw = load_recipe(file.parent / "recipe.toml"), load_configuration(file)
+    (file.parent / "shards").mkdir()
+    facts = {"format": "avfuse.shards/1", "recipe": recipe.to_json(), "shards": [], "splits": {}}
+    (file.parent / "shards" / "prepare.json").write_text(json.dumps(facts))
+    stored = load_configuration(file.parent / "train-shards.toml")
+    assert stored.window == raw.window
+    assert stored.streams() == raw.streams()
+    assert (recipe.spacing, recipe.validation, recipe.seed) == (raw.data.spacing, raw.data.validation, raw.seed)
+    for key in ("fusion", "head", "training", "dim", "seed"):
+        assert getattr(stored, key) == getattr(raw, key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ((("[training]", '[data.more]\n[training]'),), r"\[data\]: unknown key 'more'"),
+        ((('shards = "shards"', "validation = 0.5"),), r"\[data\] has neither manifest nor shards; expected one"),
+        ((('shards = "', 'manifest = "a.csv"\nshards = "'),), r"\[data\] has manifest and shards; expected one"),
+        ((('shards = "', 'spacing = 1.0\nshards = "'),), r"\[data\] spacing is 1.0, and shards are aligned .* already"),
+        ((('shards = "shards"', 'manifest = "a.csv"\nworkers = 2'),), "workers is 2, and windows of a manifest"),
+        ((('shards = "', 'workers = -1\nshards = "'),), r"\[data\] workers is -1; expected processes, 0 or more"),
+        ((('shards = "shards"', 'shards = "none"'),), "none: holds no prepare.json; expected a folder that"),
+        ((("[modalities.sound]", '[modalities.sound]\nstream = "camera/sound"'),),
+         r"\[modalities.sound\]: 'camera/sound' is not in .*shards; its windows have sound, picture"),
+        ((("[modalities.sound]", '[modalities.sound]\nstream = ["sound"]'),), "stream is .'sound'.; expected what"),
+        ((("[training]", "[window]\nduration = 2.0\n[training]"),), r"\[window\] duration is 2.0, and 1.5 in shards"),
+        ((("[training]", "[window]\nsize = [16, 16]\n[training]"),), r"size is .16, 16., and .16, 24. in shards"),
+        ((("[training]", "[window]\nhops = 2.0\n[training]"),), r"\[window\]: unknown key 'hops' .do you mean 'hop'"),
+    ],
+)  # fmt: skip
+def test_configurations_that_do_not_fit_the_shards_name_the_key(
+    tmp_path: Path, changes: tuple[tuple[str, str], ...], told: str
+) -> None:
+    (tmp_path / "shards").mkdir()
+    facts = {"format": "avfuse.shards/1", "recipe": RECIPE.to_json(), "shards": [], "splits": {}}
+    (tmp_path / "shards" / "prepare.json").write_text(json.dumps(facts))
+    text = replaced(CONFIGURATION, *OF_SHARDS)
+    file = tmp_path / "train.toml"
+    file.write_text(replaced(text, ("[training]", "[window]\nhop = 0.75\nsize = [16, 24]\n[training]")))
+    assert load_configuration(file).window.duration == 1.5
+    file.write_text(replaced(text, *changes))
+    with pytest.raises(ReadError, match=told):
+        load_configuration(file)
+    facts["recipe"]["duration"] = facts["recipe"]["hop"] = None
+    (tmp_path / "shards" / "prepare.json").write_text(json.dumps(facts))
+    file.write_text(text)
+    with pytest.raises(ReadError, match="shards: its samples are whole events; expected windows"):
+        load_configuration(file)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,42 @@ def block_means(image, top, left, block, step, rows, columns):
 
 
 @njit(cache=True, nogil=True)
+def lost_velocity(back, ahead, shake, image, before, after, earlier, later, still, texture, cell):
+    """(rows // cell, columns // cell) float32: velocity that is lost at a frame, mean over cells, pixels a second.
+
+    back, ahead: (rows, columns, 2) float32 flow from `image` to the frames before and after it. shake: (4,) what of
+    both is the camera's own: back across, down, ahead across, down. earlier, later: seconds to these frames. still:
+    pixels by which flow errs where nothing moves. texture: brightness steps at which an edge that changes counts whole.
+    """
+    rows, columns = image.shape
+    out = np.zeros((rows // cell, columns // cell), np.float32)
+    quiet = still / earlier + still / later
+    for r in range(rows // cell * cell):
+        up, under = (r - 1 if r > 0 else 1), (r + 1 if r + 1 < rows else rows - 2)
+        for c in range(columns // cell * cell):
+            now = np.int32(image[r, c])
+            differs = abs(now - np.int32(before[r, c])) + abs(now - np.int32(after[r, c]))
+            if differs == 0:
+                continue
+            back_x, back_y = back[r, c, 0] - shake[0], back[r, c, 1] - shake[1]
+            ahead_x, ahead_y = ahead[r, c, 0] - shake[2], ahead[r, c, 1] - shake[3]
+            far = np.sqrt(back_x * back_x + back_y * back_y)
+            # The change, as far as it goes against where it came from.
+            along = (ahead_x * back_x + ahead_y * back_y) / (far + np.float32(1e-6))
+            size = far / earlier + along / later - quiet
+            if size <= 0.0:
+                continue
+            left, right = (c - 1 if c > 0 else 1), (c + 1 if c + 1 < columns else columns - 2)
+            a, b, d = np.int32(image[up, left]), np.int32(image[up, c]), np.int32(image[up, right])
+            e, g = np.int32(image[r, left]), np.int32(image[r, right])
+            h, i, k = np.int32(image[under, left]), np.int32(image[under, c]), np.int32(image[under, right])
+            # Sobel's gradients, an eighth of their sums: brightness steps a pixel.
+            edges = (abs(d + 2 * g + k - a - 2 * e - h) + abs(h + 2 * i + k - a - 2 * b - d)) * 0.125
+            out[r // cell, c // cell] += size * min(edges * differs / (texture * texture), 1.0)
+    return out / np.float32(cell * cell)
+
+
+@njit(cache=True, nogil=True)
 def lit_residuals(times, rows, first, last, onsets, readout, exposure, lasting):
     """(events,): what flashes of a known beginning leave of the brightness that they added.
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse._kernels.picture import lost_velocity
 from avfuse.errors import StreamError
 from avfuse.stream import Stream
 
@@ -203,25 +204,17 @@ def _impulse(
     before: tuple[float, Grey] | None, now: tuple[float, Grey], after: tuple[float, Grey] | None, flow: Any
 ) -> Single:
     """Change of velocity at this frame per cell, picture widths a second; against the camera's own."""
-    import cv2
-
     image = now[1]
     if before is None or after is None:
         return np.zeros((image.shape[0] // CELL, image.shape[1] // CELL), np.float32)
     earlier, later = now[0] - before[0], after[0] - now[0]
     back = flow.calc(image, before[1], None)
-    back -= np.median(back[::3, ::3].reshape(-1, 2), axis=0)  # the camera's own shake is what most of the picture does
     ahead = flow.calc(image, after[1], None)
-    ahead -= np.median(ahead[::3, ::3].reshape(-1, 2), axis=0)
-    # Velocity that is lost: the change, as far as it goes against where it came from.
-    far = np.hypot(back[..., 0], back[..., 1])
-    along = (ahead[..., 0] * back[..., 0] + ahead[..., 1] * back[..., 1]) / (far + np.float32(1e-6))
-    size = far / np.float32(earlier) + along / np.float32(later)
-    size -= np.float32(_STILL / earlier + _STILL / later)
-    np.maximum(size, 0.0, out=size)
+    # The camera's own shake is what most of the picture does.
+    shake = np.concatenate([np.median(one[::3, ::3].reshape(-1, 2), axis=0) for one in (back, ahead)])
     # Flow is a guess where nothing can be told from its surroundings, and no matter where nothing changes.
-    across, down = (cv2.Sobel(image, cv2.CV_32F, *axes, scale=0.125) for axes in ((1, 0), (0, 1)))
-    differs = cv2.absdiff(image, before[1]).astype(np.float32) + cv2.absdiff(image, after[1])
-    size *= np.minimum((np.abs(across) + np.abs(down)) * differs, np.float32(_TEXTURE**2)) / np.float32(_TEXTURE**2)
-    total = _cell_means(size) * np.float32(CELL * CELL / image.shape[1])
+    lost = lost_velocity(
+        back, ahead, shake.astype(np.float32), image, before[1], after[1], earlier, later, _STILL, _TEXTURE, CELL
+    )
+    total = lost * np.float32(CELL * CELL / image.shape[1])
     return np.asarray(np.minimum(total, np.float32(6e4)))  # float16 holds no more

@@ -40,6 +40,8 @@ def opened(path: str) -> Iterator[Any]:
         raise ReadError(f"{path}: no such file; expected a recording")
     if os.path.isdir(path):
         raise ReadError(f"{path}: a directory; expected a file, try those in it")
+    if not os.path.isfile(path):  # reading a pipe would wait for ever, and nothing can be read twice from it
+        raise ReadError(f"{path}: a pipe or a device; expected a file, write it to one first")
     if os.path.getsize(path) == 0:
         raise ReadError(f"{path}: an empty file; expected a recording, try to copy it again")
     try:

@@ -10,6 +10,7 @@ Only headers and the first second of each track are decoded here; the rest is de
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +111,8 @@ def _length(path: str, container: Any, stream: Any) -> float:
         late = 0.0
         if stream.start_time is not None and container.start_time is not None:
             late = float(stream.start_time * stream.time_base) - container.start_time / 1e6
-        return float(container.duration / 1e6 - late)
+        # Of all tracks together; Matroska's tag of one is its length, or where FFmpeg wrote it the time of its end.
+        return min(float(container.duration / 1e6 - late), _tagged_duration(stream))
     # Files written into a pipe, or by a recorder that lost power, state nothing; demultiplexing alone is quick.
     first, end = None, 0.0
     with opened(path) as again:
@@ -120,6 +122,16 @@ def _length(path: str, container: Any, stream: Any) -> float:
                 first = time if first is None else first
                 end = max(end, time + float((packet.duration or 0) * packet.time_base))
     return end - first if first is not None else 0.0
+
+
+def _tagged_duration(stream: Any) -> float:
+    """Seconds that a tag of Matroska states, "00:01:02.500000000"; infinite where there is none."""
+    tags = {key.upper().partition("-")[0]: value for key, value in stream.metadata.items()}
+    try:
+        hours, minutes, seconds = tags["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except (KeyError, ValueError):
+        return math.inf
 
 
 def _sound(path: str, index: int, name: str, length: float, odd: list[str]) -> _Track | None:

@@ -99,6 +99,8 @@ def format_of(path: str) -> str:
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
     if os.path.isdir(path):
         return "bag" if os.path.isfile(os.path.join(path, "metadata.yaml")) else "media"
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "media"  # told there: opening a pipe would wait for ever
     try:
         with open(path, "rb") as file:
             head = file.read(16)

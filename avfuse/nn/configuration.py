@@ -1,6 +1,6 @@
 """What a training run is told: a TOML file, checked key by key, and the network that it describes.
 
-[data]          manifest
+[data]          manifest, or shards
 [window]        duration, hop, size, timeline
 [modalities.N]  stream, encoder, and the encoder's own keywords
 [fusion]        kind and its own keywords (hybrid: groups and over)
@@ -25,6 +25,7 @@ from typing import Any, Literal
 from torch import nn
 
 from avfuse.errors import ReadError, StreamError
+from avfuse.manifests.places import is_url
 from avfuse.nn.encoders import (
     ImageEncoder,
     SensorConvolution,
@@ -37,6 +38,8 @@ from avfuse.nn.encoders import (
 from avfuse.nn.fusion import FUSIONS, Hybrid, Late, one_token
 from avfuse.nn.heads import HEADS, Decided, Head, Pool
 from avfuse.nn.network import FusionNet
+from avfuse.preparation.reading import open_shards
+from avfuse.preparation.recipe import Recipe, recipe_from
 
 FORMAT = "avfuse.train/1"
 ENCODERS: dict[str, type[nn.Module]] = {
@@ -56,15 +59,18 @@ _HEADS = {kind: head for kind, head in HEADS.items() if kind != "retrieval"}
 
 @dataclass(frozen=True)
 class Data:
-    """manifest: path, relative to the configuration. validation, test: shares of events, where no split is given.
+    """One of manifest and shards: a path, relative to the configuration; shards may be at an address, too.
 
-    spacing: metres that devices of an event may stand apart, see `avfuse.align`.
+    Of a manifest: spacing, metres that devices of an event may stand apart, see `avfuse.align`; validation, test:
+    shares of events, where no split is given. Of shards: workers, processes that decode; 0 decodes in this one.
     """
 
-    manifest: str
+    manifest: str | None = None
+    shards: str | None = None
     spacing: float = 0.0
     validation: float = 0.2
     test: float = 0.0
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class Modality:
-    """stream: "role/stream", or several of which the first that is aligned is taken. encoder: its kind."""
+    """stream: "role/stream", or several of which the first that is aligned is taken; of shards, what these call it.
+    encoder: its kind."""
 
     stream: str | tuple[str, ...]
     encoder: str
@@ -120,7 +127,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Configuration:
-    """All of it. where: folder that paths are relative to. classes: what the numbers of classes mean, from the data."""
+    """All of it. where: folder that paths are relative to. classes: what the numbers of classes mean, from the data.
+
+    recipe: how the shards were made; None where it is learned from a manifest.
+    """
 
     data: Data
     window: Cut
@@ -132,10 +142,18 @@ class Configuration:
     seed: int = 0
     where: str = "."
     classes: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Modality -> what the shards call it."""
+        return {name: str(modality.stream) for name, modality in self.modalities.items()}
 
     def streams(self) -> dict[str, list[str]]:
-        """Modality -> the streams that it may come from, the best first."""
+        """Modality -> the streams of raw recordings that it may come from, the best first."""
         given = {name: modality.stream for name, modality in self.modalities.items()}
+        if self.recipe is not None and self.recipe.streams is not None:
+            given = {name: self.recipe.streams[stream] for name, stream in self.stored.items()}
         return {name: [stream] if isinstance(stream, str) else list(stream) for name, stream in given.items()}
 
     @property
@@ -163,7 +181,7 @@ def load_configuration(path: str | os.PathLike[str]) -> Configuration:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ReadError(f"{file}: cannot be read as TOML ({error}); expected a configuration") from error
     try:
-        return replace(_configuration(document), where=str(file.parent))
+        return _configuration(document, str(file.parent))
     except StreamError as error:
         raise ReadError(f"{file}: {error}") from error
 
@@ -179,7 +197,7 @@ def configuration_from_json(text: str) -> Configuration:
             )
             for name, m in document.pop("modalities").items()
         }
-        cut = document.pop("window")
+        cut, recipe = document.pop("window"), document.pop("recipe", None)
         return Configuration(
             Data(**document.pop("data")),
             Cut(**{**cut, "size": tuple(cut["size"]) if cut["size"] else None}),
@@ -188,37 +206,93 @@ def configuration_from_json(text: str) -> Configuration:
             head,
             training=Training(**document.pop("training")),
             classes=tuple(document.pop("classes")),
+            recipe=None if recipe is None else recipe_from(recipe),
             **document,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StreamError(f"configuration of a checkpoint cannot be read ({error!r})") from error
 
 
-def _configuration(document: dict[str, Any]) -> Configuration:
+def _configuration(document: dict[str, Any], where: str) -> Configuration:
     if document.pop("format", FORMAT) != FORMAT:
         raise StreamError(f"format is not {FORMAT!r}")
     known = ("data", "window", "modalities", "fusion", "head", "training", "dim", "seed")
     _check_keys(document, known, "the configuration")
-    for table in ("data", "window", "modalities", "fusion", "head"):
+    for table in ("data", "modalities", "fusion", "head"):
         if not isinstance(document.get(table), dict):
             raise StreamError(f"[{table}] is missing; expected a table of that name")
-    modalities = {name: _modality(name, given) for name, given in document["modalities"].items()}
+    data: Data = _table(Data, document["data"], "[data]")
+    _check_source(data, document["data"])
+    stored = data.shards is not None
+    if not isinstance(document.get("window", {} if stored else None), dict):
+        raise StreamError("[window] is missing; expected a table of that name")
+    modalities = {name: _modality(name, given, stored) for name, given in document["modalities"].items()}
     if not modalities:
         raise StreamError("[modalities] has none; expected one table for each, such as [modalities.sound]")
     for name in modalities:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise StreamError(f"[modalities.{name}]: expected a name of letters, digits, - and _")
+    recipe = _recipe_of(place_of(data.shards, where), modalities) if data.shards is not None else None
+    stated = document.get("window", {})
     found = Configuration(
-        _table(Data, document["data"], "[data]"),
-        _table(Cut, document["window"], "[window]"),
+        data,
+        _table(Cut, stated, "[window]") if recipe is None else _cut_by(recipe, stated, str(data.shards)),
         modalities,
         _chosen(document["fusion"], FUSIONS, "[fusion]"),
         _chosen(document["head"], _HEADS, "[head]"),
         _table(Training, document.get("training", {}), "[training]"),
         _value(document.get("dim", 64), int, "dim"),
         _value(document.get("seed", 0), int, "seed"),
+        where,
+        recipe=recipe,
     )
     _check_ranges(found)
+    return found
+
+
+def place_of(given: str, where: str) -> str:
+    """A path as a configuration in the folder `where` gives it, or an address."""
+    return given if is_url(given) else str(Path(where) / given)
+
+
+def _check_source(data: Data, stated: Mapping[str, Any]) -> None:
+    """Raises StreamError unless there is a manifest or shards, with what goes with it."""
+    if (data.manifest is None) == (data.shards is None):
+        has = "neither manifest nor shards" if data.manifest is None else "manifest and shards"
+        raise StreamError(f"[data] has {has}; expected one of the two")
+    of_shards = data.shards is not None
+    for key in ("spacing", "validation", "test") if of_shards else ("workers",):
+        if key in stated:
+            why = "shards are aligned and split already" if of_shards else "windows of a manifest are held in memory"
+            raise StreamError(f"[data] {key} is {stated[key]!r}, and {why}; leave it out")
+
+
+def _recipe_of(place: str, modalities: Mapping[str, Modality]) -> Recipe:
+    """How shards were made. Raises ReadError where there are none, StreamError where they lack a modality."""
+    recipe = recipe_from(open_shards(place).facts["recipe"])
+    if recipe.streams is not None:  # else only their windows tell
+        for name, modality in modalities.items():
+            if modality.stream not in recipe.streams:
+                raise StreamError(
+                    f"[modalities.{name}]: {modality.stream!r} is not in {place}; its windows have "
+                    f"{', '.join(recipe.streams)}"
+                )
+    return recipe
+
+
+def _cut_by(recipe: Recipe, stated: Mapping[str, Any], place: str) -> Cut:
+    """Windows as they are in the shards. Raises StreamError where something else is stated."""
+    if recipe.duration is None:
+        raise StreamError(f"{place}: its samples are whole events; expected windows, `avfuse prepare --duration 2`")
+    found = Cut(recipe.duration, recipe.hop, recipe.picture.size, recipe.timeline)
+    hints = typing.get_type_hints(Cut)
+    _check_keys(stated, tuple(hints), "[window]")
+    for key, value in stated.items():
+        told, theirs = _value(value, hints[key], f"[window] {key}"), getattr(found, key)
+        if told != (recipe.duration if key == "hop" and theirs is None else theirs):
+            raise StreamError(
+                f"[window] {key} is {value!r}, and {theirs!r} in {place}; leave [window] out, or prepare it again"
+            )
     return found
 
 
@@ -230,6 +304,7 @@ def _check_ranges(found: Configuration) -> None:
         ("[data] validation", found.data.validation, 0 < found.data.validation < 1, "a share within 0 ... 1"),
         ("[data] test", found.data.test, 0 <= found.data.test < 1 - found.data.validation, "a share that leaves some"),
         ("[data] spacing", found.data.spacing, found.data.spacing >= 0, "metres, 0 or more"),
+        ("[data] workers", found.data.workers, found.data.workers >= 0, "processes, 0 or more"),
         ("dim", found.dim, found.dim >= 8 and found.dim % 8 == 0, "a multiple of 8"),
         ("[training] epochs", told.epochs, told.epochs >= 1, "1 or more"),
         ("[training] batch", told.batch, told.batch >= 1, "1 or more"),
@@ -245,17 +320,21 @@ def _check_ranges(found: Configuration) -> None:
             raise StreamError(f"{name} is {value!r}; expected {expected}")
 
 
-def _modality(name: str, given: Any) -> Modality:
+def _modality(name: str, given: Any, stored: bool) -> Modality:
     where = f"[modalities.{name}]"
     if not isinstance(given, dict):
         raise StreamError(f"{where} is {given!r}; expected a table with stream and encoder")
-    given = dict(given)
+    given = {"stream": name, **given} if stored else dict(given)
     for key in ("stream", "encoder"):
         if key not in given:
             raise StreamError(f"{where}: {key} is missing; it has {', '.join(given) or 'nothing'}")
     stream = given.pop("stream")
     streams = [stream] if isinstance(stream, str) else stream
-    if not isinstance(streams, list) or not streams or not all(isinstance(s, str) and "/" in s for s in streams):
+    if stored and not isinstance(stream, str):
+        raise StreamError(f"{where}: stream is {stream!r}; expected what the shards call it; left out, {name!r}")
+    if not stored and not (
+        isinstance(streams, list) and streams and all(isinstance(s, str) and "/" in s for s in streams)
+    ):
         raise StreamError(f'{where}: stream is {stream!r}; expected "role/stream", or a list of such')
     encoder = given.pop("encoder")
     _check_kind(encoder, ENCODERS, f"{where}: encoder")

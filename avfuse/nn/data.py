@@ -1,14 +1,17 @@
 """Windows as batches of tensors, in an order that a seed fixes.
 
-batches    windows in memory -> `Batch`es of NumPy, shared out among processes
-loader     windows that are cut while they are read, by processes of their own -> tensors
-tensors    windows -> tensors and labels: what any other DataLoader needs as `collate_fn`
+batches        windows in memory -> `Batch`es of NumPy, shared out among processes
+loader         windows that are cut while they are read, by processes of their own -> tensors
+tensors        windows -> tensors and labels: what any other DataLoader needs as `collate_fn`
+HeldWindows    what a training run learns from, in memory; `avfuse.nn.shards` has the same from shards
 """
 
 from __future__ import annotations
 
+import math
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +23,9 @@ from avfuse.nn.timed import Timed, to_timed
 
 Cut = Callable[[], Iterable[Window]]
 TensorBatch = tuple[dict[str, Timed], tuple[Any, ...]]
+Drawn = tuple[dict[str, Timed], tuple[Any, ...], tuple[str, ...]]  # modality -> Timed, labels, events
 _CHUNK = 32  # batches among which windows of like length are looked for
+ENOUGH = 1000  # windows that say enough of a mean
 
 
 def batches(
@@ -147,3 +152,51 @@ class WindowsOfEvents(IterableDataset[Window]):
 
 def _generator(seed: int, epoch: int, part: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch + part * 1_000_000_007)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Once through the windows of a split; see `batches` for what the numbers do."""
+
+    split: str
+    seed: int | None = None
+    epoch: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+
+class HeldWindows:
+    """Labelled windows in memory. windows: split -> these; size: of a batch."""
+
+    def __init__(self, windows: Mapping[str, Sequence[Window]], size: int) -> None:
+        self._windows, self._size = windows, size
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that have windows."""
+        return [split for split, windows in self._windows.items() if windows]
+
+    def count(self, split: str) -> int:
+        return len(self._windows[split])
+
+    @property
+    def labels(self) -> list[Any]:
+        """Of the training data."""
+        return [window.label for window in self._windows["train"]]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Last dimension of every modality's values in the training data: colours, channels."""
+        found = [(name, s.values) for window in self._windows["train"] for name, s in window.samples.items()]
+        return {name: int(values.shape[-1]) for name, values in found if values.ndim > 1}
+
+    def some(self, name: str) -> list[Window]:
+        """Windows of the training data that have a modality, and this one alone; enough for its mean."""
+        having = [window for window in self._windows["train"] if name in window.samples]
+        spread = having[:: max(1, math.ceil(len(having) / ENOUGH))]
+        return [replace(window, samples={name: window.samples[name]}) for window in spread]
+
+    def batches(self, each: Pass) -> Iterator[Drawn]:
+        windows = self._windows[each.split]
+        for batch in batches(windows, self._size, seed=each.seed, epoch=each.epoch, rank=each.rank, ranks=each.ranks):
+            yield to_timed(batch), batch.labels, batch.events

@@ -1,4 +1,4 @@
-"""Training: events of a manifest are aligned, cut and learned from.
+"""Training: events of a manifest are aligned, cut and learned from; or windows of shards are read.
 
 The loop is short and stands on accelerate: one process, several GPUs or several machines (`accelerate launch`), mixed
 precision. After each epoch everything is saved that the next one depends on, so that what was killed goes on as if it
@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,16 @@ from avfuse.nn.checkpoints import (
     save_checkpoint,
 )
 from avfuse.nn.colearning.missing import ModalityDropout
-from avfuse.nn.configuration import Configuration, build_network, with_data
-from avfuse.nn.data import batches
+from avfuse.nn.configuration import Configuration, build_network, place_of, with_data
+from avfuse.nn.data import HeldWindows, Pass
 from avfuse.nn.heads import gaussian
 from avfuse.nn.network import FusionNet
+from avfuse.nn.shards import StoredWindows, windows_as_stored
 from avfuse.nn.targets import Targets
 from avfuse.nn.timed import to_timed
 
 Tell = Callable[[float, str], None]
+Source = HeldWindows | StoredWindows
 MODEL, LAST, LOG = "model.safetensors", "last.safetensors", "log.csv"
 
 
@@ -82,17 +84,19 @@ def train(
     resume: bool = False,
     tell: Tell | None = None,
 ) -> Trained:
-    """Train on the events of the manifest; writes `model.safetensors` (the best epoch), `last.safetensors` and a log.
+    """Train on the events of the manifest, or on the windows of shards; writes `model.safetensors` (the best epoch),
+    `last.safetensors` and a log.
 
     output: folder, made where it is not there. resume: go on from its `last.safetensors`.
     Raises ReadError and StreamError for what does not fit, before anything is trained; StreamError where the loss is
     not a number, and WriteError where the folder cannot be written to.
     """
     folder, tell = Path(output), tell or (lambda fraction, text: None)
+    source: Source
     check_folder(folder)
     if not resume and (folder / LAST).exists():
         raise StreamError(f"{folder}: holds a training run already; resume it, or choose another folder")
-    events = _split(read_manifest(Path(configuration.where) / configuration.data.manifest), configuration)
+    stored, events = _stored(configuration), _events(configuration)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(
         mixed_precision=configuration.training.precision,
@@ -100,22 +104,33 @@ def train(
         # A batch may lack a modality: its encoder then has no gradient.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    with accelerator.main_process_first():  # the others find what it aligned
-        cut, left_out = _cut(events, configuration, folder / "alignments", tell)
-    targets = _targets(configuration, cut["train"])
-    configuration = with_data(configuration, _widths(cut["train"]), targets.classes)
+    if stored is not None:
+        source, left_out = stored, stored.left_out
+    else:
+        with accelerator.main_process_first():  # the others find what it aligned
+            source, left_out = _cut(events, configuration, folder / "alignments", tell)
+    targets = _targets(configuration, source)
+    configuration = with_data(configuration, source.widths, targets.classes)
     torch.manual_seed(configuration.seed)
     network = build_network(configuration, targets.outputs)
-    _fit_inputs(network, cut["train"])
+    _fit_inputs(network, source)
     run = _Run(configuration, targets, network, accelerator, folder)
     if resume:
         run.restore(load_checkpoint(folder / LAST))
     told = configuration.training
     while run.progress.epoch < told.epochs and not (told.patience and run.progress.stale >= told.patience):
-        run.epoch(cut["train"], cut["validation"])
+        run.epoch(source)
         last = run.progress.log[-1]
         tell(run.progress.epoch / told.epochs, f"epoch {run.progress.epoch}: validation loss {last['validation']:.4f}")
-    return run.finish(cut, tuple(left_out))
+    return run.finish(source, left_out)
+
+
+def _stored(configuration: Configuration) -> StoredWindows | None:
+    """What the shards hold; None where it is learned from a manifest."""
+    told, batch = configuration.data, configuration.training.batch
+    if told.shards is None:
+        return None
+    return StoredWindows(place_of(told.shards, configuration.where), configuration.stored, batch, workers=told.workers)
 
 
 class _Run:
@@ -135,63 +150,57 @@ class _Run:
         )
         self.progress = _Progress()
 
-    def epoch(self, learned: Sequence[Window], held_out: Sequence[Window]) -> None:
+    def epoch(self, source: Source) -> None:
         told, accelerator = self.configuration.training, self.accelerator
         number = self.progress.epoch
-        steps = math.ceil(math.ceil(len(learned) / accelerator.num_processes) / told.batch)
+        each = math.ceil(source.count("train") / accelerator.num_processes)
+        steps = math.ceil(each / told.batch)
         # Each epoch begins from its own seed: it does not matter whether it is the first one of a process.
         torch.manual_seed((self.configuration.seed + 1) * 1_000_003 + number * 1009 + accelerator.process_index)
         self.model.train()
         total = 0.0
-        order = batches(
-            learned,
-            told.batch,
-            seed=self.configuration.seed,
-            epoch=number,
-            rank=accelerator.process_index,
-            ranks=accelerator.num_processes,
-        )
-        for step, batch in enumerate(order):
+        order = Pass("train", self.configuration.seed, number, accelerator.process_index, accelerator.num_processes)
+        for step, (batch, labels, events) in enumerate(source.batches(order)):
             for group in self.optimiser.param_groups:
                 group["lr"] = told.rate * _pace(
                     (number * steps + step) / (told.epochs * steps), told.warmup, told.schedule
                 )
-            timed = to_timed(batch, accelerator.device)
+            timed = {name: stream.to(accelerator.device) for name, stream in batch.items()}
             if self.dropout is not None:
                 timed = self.dropout(timed)
             with accelerator.autocast():
                 output = self.model(timed)
-            loss = self.network.head.loss(output.float(), self.targets.tensor(batch.labels, accelerator.device))  # type: ignore[operator]
+            loss = self.network.head.loss(output.float(), self.targets.tensor(labels, accelerator.device))  # type: ignore[operator]
             if not torch.isfinite(loss):
                 raise StreamError(
                     f"training: the loss of epoch {number + 1}, step {step + 1} is {float(loss.detach())} on events "
-                    f"{', '.join(sorted(set(batch.events)))}; look at these, or try a lower rate than {told.rate:g}"
+                    f"{', '.join(sorted(set(events)))}; look at these, or try a lower rate than {told.rate:g}"
                 )
             self.wrapped.zero_grad()
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(self.model.parameters(), told.clip)
             self.wrapped.step()
-            total += float(loss.detach()) * len(batch)
+            total += float(loss.detach()) * len(labels)
         total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "sum"))
-        scores = self.score(*self.outputs(held_out))
+        scores = self.score(*self.outputs(source, "validation"))
         self.progress.epoch = number + 1
         if scores["loss"] < self.progress.best_loss:
             self.progress.best, self.progress.best_loss = number + 1, scores["loss"]
             self.save(MODEL)
-        seen = math.ceil(len(learned) / accelerator.num_processes) * accelerator.num_processes
-        row = {"epoch": number + 1.0, "train": total / seen, "validation": scores["loss"]}
+        row = {"epoch": number + 1.0, "train": total / (each * accelerator.num_processes), "validation": scores["loss"]}
         self.progress.log.append(row | {key: value for key, value in scores.items() if key != "loss"})
         self.save(LAST)
         self._write_log()
 
-    def outputs(self, held_out: Sequence[Window]) -> tuple[Tensor, Tensor]:
-        """Outputs and targets of windows, in order; every process computes all of them."""
+    def outputs(self, source: Source, split: str) -> tuple[Tensor, Tensor]:
+        """Outputs and targets of the windows of a split, in order; every process computes all of them."""
         self.network.eval()
         found, wanted = [], []
         with torch.no_grad():
-            for batch in batches(held_out, self.configuration.training.batch):
-                found.append(self.network(to_timed(batch, self.accelerator.device)).float().cpu())
-                wanted.append(self.targets.tensor(batch.labels))
+            for batch, labels, _ in source.batches(Pass(split)):
+                timed = {name: stream.to(self.accelerator.device) for name, stream in batch.items()}
+                found.append(self.network(timed).float().cpu())
+                wanted.append(self.targets.tensor(labels))
         return torch.cat(found), torch.cat(wanted)
 
     def score(self, output: Tensor, target: Tensor) -> dict[str, float]:
@@ -231,11 +240,11 @@ class _Run:
             self.dropout.load_state_dict(checkpoint.part("dropout"))
         self.progress = _Progress(**checkpoint.facts["progress"])
 
-    def finish(self, cut: Mapping[str, Sequence[Window]], left_out: tuple[str, ...]) -> Trained:
+    def finish(self, source: Source, left_out: tuple[str, ...]) -> Trained:
         """Calibrate the best weights on the validation data, measure, and write the model."""
         self.accelerator.wait_for_everyone()
         load_weights(self.network, load_checkpoint(self.folder / MODEL))
-        outputs = {name: self.outputs(part) for name, part in cut.items() if part}
+        outputs = {split: self.outputs(source, split) for split in source.splits}
         calibration = self._calibrated(*outputs["validation"])
         scores = {name: self.score(*found) for name, found in outputs.items()}
         self.save(MODEL, calibration=asdict(calibration), scores=scores)
@@ -295,9 +304,12 @@ def _pace(done: float, warmup: float, schedule: str) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup)))
 
 
-def _split(events: Sequence[Event], configuration: Configuration) -> dict[str, list[Event]]:
-    """As `split_events` does; what is learned from, and what chooses the epoch, must be there."""
+def _events(configuration: Configuration) -> dict[str, list[Event]]:
+    """Of the manifest, as `split_events` does; what is learned from, and what chooses the epoch, must be there."""
     told = configuration.data
+    if told.manifest is None:
+        return {}
+    events = read_manifest(Path(configuration.where) / told.manifest)
     found = split_events(events, validation=told.validation, test=told.test, seed=configuration.seed)
     for name in ("train", "validation"):
         if not found[name]:
@@ -309,7 +321,7 @@ def _split(events: Sequence[Event], configuration: Configuration) -> dict[str, l
 
 def _cut(
     events: Mapping[str, Sequence[Event]], configuration: Configuration, cache: Path, tell: Tell
-) -> tuple[dict[str, list[Window]], list[str]]:
+) -> tuple[HeldWindows, tuple[str, ...]]:
     """Windows of every split, and what of them could not be aligned."""
     count, done = sum(map(len, events.values())), 0
     found: dict[str, list[Window]] = {}
@@ -330,14 +342,19 @@ def _cut(
             raise StreamError(
                 f"[data]: no window of {name} could be cut: {'; '.join(left_out) or 'nothing is labelled'}"
             )
-    return found, left_out
+    return HeldWindows(found, configuration.training.batch), tuple(left_out)
 
 
 def windows_of(event: Event, configuration: Configuration, cache: Path | None) -> tuple[list[Window], list[str]]:
-    """The labelled windows of an event, and a line for each role that is not aligned, or for the whole event."""
+    """The labelled windows of an event, and a line for each role that is not aligned, or for the whole event.
+
+    Where it is learned from shards, they are cut, transformed and encoded as these were; cache is not used then.
+    """
     roles = configuration.roles
     if set(roles).isdisjoint(event.files):
         raise ReadError(f"{event.where}: files {', '.join(event.files)}; expected some of {', '.join(roles)}")
+    if configuration.recipe is not None:
+        return windows_as_stored(event, configuration.recipe, configuration.stored)
     alignment = align_event(event, cache, spacing=configuration.data.spacing)
     refused = [f"{event.name}: {name} is {why}" for name, why in alignment.left_out.items()]
     streams = _there(configuration, alignment.clocks)
@@ -369,36 +386,24 @@ def _there(configuration: Configuration, roles: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _targets(configuration: Configuration, learned: Sequence[Window]) -> Targets:
+def _targets(configuration: Configuration, source: Source) -> Targets:
     try:
-        return Targets.of(configuration.head.kind, [window.label for window in learned])
+        return Targets.of(configuration.head.kind, source.labels)
     except StreamError as error:
         raise StreamError(f"[head] {configuration.head.kind}: {error}") from error
 
 
-def _widths(learned: Sequence[Window]) -> dict[str, int]:
-    """Last dimension of every modality's values: colours, channels."""
-    return {
-        name: int(s.values.shape[-1]) for window in learned for name, s in window.samples.items() if s.values.ndim > 1
-    }
-
-
-def _fit_inputs(network: FusionNet, learned: Sequence[Window]) -> None:
+def _fit_inputs(network: FusionNet, source: Source) -> None:
     """Encoders that standardise what comes in learn its mean and scale from the training data."""
     for name, encoder in network.encoders.items():
-        having = [window for window in learned if name in window.samples]
-        if having and hasattr(encoder, "fit"):
-            # A thousand windows say enough of a mean.
-            some = having[:: math.ceil(len(having) / 1000)]
-            alone = collate([replace(window, samples={name: window.samples[name]}) for window in some])
-            encoder.fit(to_timed(alone)[name])  # type: ignore[operator]
+        if hasattr(encoder, "fit") and (some := source.some(name)):
+            encoder.fit(to_timed(collate(some))[name])  # type: ignore[operator]
 
 
 def _without_places(text: str) -> dict[str, Any]:
-    """A configuration's entries, but for where its manifest lies: that may have been moved."""
+    """A configuration's entries, but for where its data lie, which may have been moved, and who decodes them."""
     found = dict(_flat(json.loads(text)))
-    found.pop("data.manifest", None)
-    return found
+    return {key: value for key, value in found.items() if key not in ("data.manifest", "data.shards", "data.workers")}
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -27,10 +27,11 @@ from avfuse.preparation.keeping import KeptPictures
 from avfuse.preparation.recipe import PictureForm, Recipe, SoundForm
 from avfuse.preparation.shaping import Shaper
 from avfuse.rendering.placing import InterpolatedSound
+from avfuse.stream import Stream
 
 F64 = NDArray[np.float64]
 _BLOCK = 10.0  # seconds of sound that are evaluated at once
-# Seconds for which a value stands where nothing follows it: a camera or a log that pauses longer has a gap.
+# Seconds for which a picture stands where none follows it: a camera that pauses longer has a gap.
 _HOLD = 1.0
 
 
@@ -94,27 +95,38 @@ class Cutter:
         if not len(samples.times):
             return None
         samples = replace(samples, confidence=confidence, std=std)
-        made = self._transform(samples)
+        try:
+            made = self._transform(samples)
+        except Exception as error:  # whatever a function of the user's raises
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise StreamError(f"transform {self._name!r} failed at {slot.start:.3f} s: {text}") from error
         if not isinstance(made, Samples):
             made = _as_samples(made, samples, self._name)
         return _archived(made, slot, spans, self._source.rate if len(made.times) == len(samples.times) else None, own)
 
 
 def load_function(place: str) -> Any:
-    """What "module:function" names. Raises StreamError where it is not there."""
+    """What "module:function" names. Raises StreamError where it cannot be imported or called."""
     module, _, name = place.partition(":")
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise StreamError(f"transform {place!r}: {error}; expected module:function that can be imported") from error
+        found = getattr(import_module(module), name)
+    except Exception as error:  # a module may raise anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StreamError(f"transform {place!r}: {text}; expected module:function that can be imported") from error
+    if not callable(found):
+        raise StreamError(f"transform {place!r}: is {type(found).__name__}; expected a function")
+    return found
 
 
 def _as_samples(made: Any, samples: Samples, name: str | None) -> Samples:
     """An array of a transform: a row for each sample, or rows at even times over those of the samples."""
-    values = np.asarray(made)
+    try:
+        values = np.asarray(made)
+    except ValueError:  # rows of several lengths
+        values = np.zeros(0, object)
     if values.ndim == 0 or values.dtype.kind not in "biuf":
         raise StreamError(
-            f"transform {name!r} returned {type(made).__name__}; expected an array, time first, or Samples"
+            f"transform {name!r} returned {type(made).__name__}; expected an array of numbers, time first, or Samples"
         )
     times = samples.times
     if len(values) != len(times):
@@ -122,10 +134,11 @@ def _as_samples(made: Any, samples: Samples, name: str | None) -> Samples:
         step = (times[-1] - times[0]) / max(1, len(times) - 1)
         stretch = times[-1] + step - times[0]
         times = times[0] + (np.arange(len(values)) + 0.5) * stretch / max(1, len(values))
-    valid = np.isfinite(values.reshape(len(values), -1)).all(axis=1) if values.dtype.kind == "f" else None
-    known = np.ones(len(values), bool) if valid is None else valid
-    return Samples(np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, 0), times, known,
-                   samples.confidence, samples.std)  # fmt: skip
+    known = np.ones(len(values), bool)
+    if values.dtype.kind == "f" and values.size:
+        known = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        values = np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, values.dtype.type(0))
+    return Samples(values, times, known, samples.confidence, samples.std)
 
 
 def _archived(
@@ -226,7 +239,7 @@ class _Sound:
         return Samples(np.where(mask[:, None], values.T, 0), times, mask, rate=self.rate), self._spans(0, mask, slot)
 
     def _spans(self, first: int, known: NDArray[np.bool_], slot: Slot) -> list[tuple[float, float]]:
-        edges = first + np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+        edges = (first + np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))).tolist()
         # The last sample stands until the window ends: rounding may put that a part of a sample later.
         step = 1.0 / self.rate
         ends = [slot.start + stop * step for stop in edges[1::2]]
@@ -378,6 +391,7 @@ class _Others:
     def __init__(self, track: Track) -> None:
         self._track = track
         self.rate = track.stream.rate
+        self._step = _usual_step(track.stream)
 
     def encoded(self, slot: Slot) -> Piece | None:
         samples, spans = self.samples(slot)
@@ -389,15 +403,21 @@ class _Others:
             return _NONE, []
         if self._track.stream.kind == "text":  # which is there when somebody speaks
             return samples, [(slot.start, slot.end)]
-        known = samples.times[samples.valid]
-        if not len(known):
-            return samples, []
-        # From the middle between a value and the one before it, to that of the next: the ends stand for as long.
-        step = float(np.median(np.diff(known))) if len(known) > 1 else 0.0
-        low, high = known - 0.5 * np.minimum(np.diff(known, prepend=known[0] - step), _HOLD), np.empty_like(known)
-        high[:-1], high[-1] = known[:-1] + 0.5 * np.minimum(np.diff(known), _HOLD), known[-1] + step
-        low[0] -= 0.5 * step
-        return samples, list(zip(low.tolist(), high.tolist(), strict=True))
+        # A value stands from the middle between it and the one before it, known or not, to that of the next.
+        half = np.minimum(0.5 * np.diff(samples.times), self._step)
+        low = samples.times - np.concatenate([[self._step], half])
+        high = samples.times + np.concatenate([half, [self._step]])
+        known = samples.valid
+        return samples, list(zip(low[known].tolist(), high[known].tolist(), strict=True))
+
+
+def _usual_step(stream: Stream) -> float:
+    """Seconds from one value to the next that are no gap: nearly all steps are as short."""
+    if stream.rate is not None:
+        return 1.0 / stream.rate
+    if stream.times is None or len(stream.times) < 2:
+        return _HOLD
+    return float(np.percentile(np.diff(stream.times), 95.0))
 
 
 _NONE = Samples(np.zeros((0, 1)), np.zeros(0), np.zeros(0, bool))

@@ -13,9 +13,8 @@ import math
 import os
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,13 +99,18 @@ def prepare_event(event: Event, split: str, recipe: Recipe, out: IO[bytes] | Non
 
 def error_row(event: Event, role: str | None, kind: str, message: str, attempts: int = 1) -> Row:
     """A line of the error manifest. Local folders are not told: they may differ where the job goes on."""
-    source = event.sources.get(role) if role is not None else None
-    for path, given in ((event.files[r], event.sources[r]) for r in event.files):
-        message = message.replace(path, given)
+    source = _source_of(event, role) if role is not None else None
+    for name, path in event.files.items():
+        message = message.replace(path, _source_of(event, name))
     return {
         "event": event.name, "where": event.where.rpartition(os.sep)[2],
         "source": source, "kind": kind, "message": message, "attempts": attempts,
     }  # fmt: skip
+
+
+def _source_of(event: Event, role: str) -> str:
+    """A file as the manifest names it; events that were made in Python have paths alone."""
+    return event.sources.get(role, event.files[role])
 
 
 def read_event(event: Event, recipe: Recipe, folder: Path, spool: float) -> tuple[dict[str, Recording], list[Row]]:
@@ -119,10 +123,12 @@ def read_event(event: Event, recipe: Recipe, folder: Path, spool: float) -> tupl
     found: dict[str, Recording] = {}
     errors = []
     for role, path in event.files.items():
+        local = path
         try:
-            recording = read(fetched(path, folder))
+            local = fetched(path, folder)
+            recording = read(local)
         except AvfuseError as error:
-            errors.append(error_row(event, role, type(error).__name__, str(error)))
+            errors.append(error_row(event, role, type(error).__name__, str(error).replace(local, path)))
             continue
         found[role] = replace(keeping(recording, lambda: Shaper(recipe.picture), folder, spool), name=role)
     if errors and (not found or recipe.limits.lacking == "drop" or (event.reference or "") not in {"", *found}):
@@ -153,6 +159,7 @@ def judge_event(event: Event, recordings: Mapping[str, Recording], recipe: Recip
     for name, told in clocks.items():
         if name in used or (name in refused and recipe.streams is None):
             verdict += Verdict("keep", told.reasons) if name in refused and limits.lacking == "keep" else told
+    _check_names(tracks)
     verdict += _instead(recipe, tracks, clocks)
     for reason in lacking.values():
         verdict += Verdict(limits.lacking, (reason,))
@@ -171,6 +178,15 @@ def judge_event(event: Event, recordings: Mapping[str, Recording], recipe: Recip
     texts = {name for name, track in tracks.items() if track.stream.kind == "text"}
     asked = [name for name in (tracks if recipe.streams is None else recipe.streams) if name not in texts]
     return Judged(event, usable, checks, verdict, tracks, asked)
+
+
+def _check_names(modalities: Iterable[str]) -> None:
+    """Raises StreamError for modalities that readers of WebDataset, which ignore case, cannot tell apart."""
+    known: dict[str, str] = {}
+    for name in modalities:
+        other = known.setdefault(_as_extension(name).lower(), name)
+        if other != name:
+            raise StreamError(f"{other!r} and {name!r} differ in case alone; expected names that differ otherwise")
 
 
 def _instead(recipe: Recipe, tracks: Mapping[str, Track], clocks: Mapping[str, Verdict]) -> Verdict:
@@ -254,10 +270,11 @@ def _rows(judged: Judged, split: str, recipe: Recipe, out: IO[bytes] | None) -> 
         verdict = judged.verdict + judge_window(facts, judged.asked, recipe.limits)
         row = _row(judged, split, (k, slot), verdict, pieces)
         if verdict.decision != "drop":
-            members = _members(row, pieces)
-            out.write(members)
-            row = {**row, "members": [position, len(members)]}
-            position += len(members)
+            begin = position
+            for data in _members(row, pieces):
+                out.write(data)
+                position += len(data)
+            row = {**row, "members": [begin, position - begin]}
         yield row
 
 
@@ -304,7 +321,7 @@ def _stream_facts(judged: Judged, modality: str, piece: Piece) -> Row:
     return {
         "recording": track.recording,
         "stream": track.stream.name,
-        "source": judged.event.sources[track.recording],
+        "source": _source_of(judged.event, track.recording),
         "source_start": piece.source_start,
         "kind": track.stream.kind,
         "file": f"{_as_extension(modality)}{file.suffix}",
@@ -329,26 +346,32 @@ def _stream_facts(judged: Judged, modality: str, piece: Piece) -> Row:
 
 
 def _as_extension(modality: str) -> str:
-    """A modality as part of a file's extension: what readers of WebDataset call it."""
-    return modality.replace("/", ".") if "/" in modality else modality
+    """A modality as part of a file's extension, whatever its letters: "camera/sound" is "camera.sound"."""
+    found = ".".join(as_file_name(part) for part in modality.split("/"))
+    if len(found) <= _LONGEST:
+        return found
+    return f"{found[: _LONGEST // 2]}_xh{hashlib.sha256(modality.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def _members(row: Row, pieces: Mapping[str, Piece]) -> bytes:
+_LONGEST = 80  # bytes: with a key and a suffix, a name that every file system takes
+
+
+def _members(row: Row, pieces: Mapping[str, Piece]) -> Iterator[bytes]:
     """The sample as members of a tar file: its row with the times of frames, then its streams."""
-    out = BytesIO()
     times = {name: piece.times.tolist() for name, piece in pieces.items() if piece.times is not None}
     told = {key: value for key, value in row.items() if key not in ("shard", "members")}
-    out.write(member(f"{row['key']}.json", _json({**told, "times": times}).encode()))
+    yield from member(f"{row['key']}.json", _json({**told, "times": times}).encode())
     for name, piece in pieces.items():
-        out.write(member(f"{row['key']}.{row['streams'][name]['file']}", piece.file.data))
-    return out.getvalue()
+        yield from member(f"{row['key']}.{row['streams'][name]['file']}", piece.file.data)
 
 
-def member(name: str, data: bytes) -> bytes:
+def member(name: str, data: bytes) -> Iterator[bytes]:
     """A file as it stands in a tar file; nothing of the machine or the moment is in it."""
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = len(data), 0, 0o644
-    return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+    yield info.tobuf(tarfile.GNU_FORMAT)
+    yield data
+    yield bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def dropped_row(event: Event, split: str, reasons: Sequence[str]) -> Row:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
 from avfuse.stream import Recording
 
+_HELD = 512 * 2**20  # bytes of a stream that are held in memory: a file is slower
+
 Item = TypeVar("Item")
 Given = TypeVar("Given")
 Sound = tuple[float, float, NDArray[np.float32]]
@@ -32,9 +34,10 @@ Grey = tuple[float, NDArray[np.uint8]]
 
 
 class Spool(Generic[Item]):
-    """Items in a file without a name, written by the first who reads all of them.
+    """Items that are read more than once: in memory at first, then in a file without a name.
 
-    pack: item -> what is remembered of it, and an array; unpack: the same back.
+    limit: bytes in all; beyond that nothing is kept. pack: item -> what is remembered of it, and an array; unpack: the
+    same back. size: bytes of an item.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class Spool(Generic[Item]):
         limit: float,
         pack: Callable[[Item], tuple[Any, NDArray[Any]]],
         unpack: Callable[[Any, NDArray[Any]], Item],
+        size: Callable[[Item], int],
     ) -> None:
         self._folder, self._limit = folder, limit
-        self._pack, self._unpack = pack, unpack
+        self._pack, self._unpack, self._size = pack, unpack, size
+        self._held: list[Item] = []
         self._facts: list[tuple[Any, int, tuple[int, ...], np.dtype[Any]]] = []
         self._file: Any = None
         self._writing = threading.Lock()
@@ -57,24 +62,34 @@ class Spool(Generic[Item]):
             yield from items
             return
         try:
-            self._facts, self._file, size = [], tempfile.TemporaryFile(dir=self._folder, buffering=0), 0  # noqa: SIM115
+            size = 0
             for item in items:
-                if self._file is not None:
-                    facts, values = self._pack(kept(item))
-                    self._facts.append((facts, size, values.shape, values.dtype))
-                    size += values.nbytes
-                    if size > self._limit or not self._written(values):
+                if self._limit > 0:
+                    found = kept(item)
+                    size += self._size(found)
+                    if size > self._limit or not self._keep(found, size):
                         self._limit = 0  # another reading would find as much
                         self._forget()
                 yield item
-            self.complete = self._file is not None
+            self.complete = self._limit > 0
         finally:
             if not self.complete:
                 self._forget()
             self._writing.release()
 
-    def _written(self, values: NDArray[Any]) -> bool:
-        """Whether there was room for all of it."""
+    def _keep(self, item: Item, size: int) -> bool:
+        """Whether there was room for it."""
+        self._held.append(item)
+        if self._file is None and size <= _HELD:
+            return True
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  (until nobody reads it)
+        held, self._held = self._held, []
+        return all(map(self._write, held))
+
+    def _write(self, item: Item) -> bool:
+        facts, values = self._pack(item)
+        self._facts.append((facts, self._file.tell(), values.shape, values.dtype))
         left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         try:
             while left:
@@ -88,10 +103,13 @@ class Spool(Generic[Item]):
     def _forget(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._facts, self._file = [], None
+        self._held, self._facts, self._file = [], [], None
 
     def read(self) -> Iterator[Item]:
         """What was kept, in order; several may read at once."""
+        yield from self._held
+        if self._file is None:
+            return
         number = self._file.fileno()
         for facts, start, shape, dtype in self._facts:
             values = np.empty(shape, dtype)
@@ -167,7 +185,9 @@ class KeptPictures(PictureSource):
     def grey(self, pixels: int, findings: Findings) -> Iterator[Grey]:
         spool = self.greys.get(pixels)
         if spool is None:
-            spool = Spool(self.folder, self.limit, lambda item: item, lambda time, values: (time, values))
+            spool = Spool(
+                self.folder, self.limit, lambda item: item, lambda time, values: (time, values), _size_of_grey
+            )
             self.greys[pixels] = spool
         yield from spool.through(lambda: PictureSource.grey(self, pixels, findings))
 
@@ -198,9 +218,9 @@ def keeping(recording: Recording, shaper: Callable[[], Shaper], folder: Path, li
     def kept(source: Any) -> Any:
         given = {f.name: getattr(source, f.name) for f in fields(source)} if type(source) in _KEPT else {}
         if type(source) is SoundSource:
-            return KeptSound(**given, spool=Spool(folder, limit, _packed_sound, _unpacked_sound))
+            return KeptSound(**given, spool=Spool(folder, limit, _packed_sound, _unpacked_sound, _size_of_sound))
         if type(source) is PictureSource:
-            spool: Spool[Frame] = Spool(folder, limit, packed_frame, unpacked_frame)
+            spool: Spool[Frame] = Spool(folder, limit, packed_frame, unpacked_frame, _size_of_frame)
             return KeptPictures(**given, shaper=shaper(), shaped=spool, greys={}, folder=folder, limit=limit)
         return source
 
@@ -222,10 +242,45 @@ def damage_of(recording: Recording) -> list[str]:
         if reading.reached is not None and stream.end - reading.reached > max(_SHORT, min(1.0, 0.05 * stream.duration)):
             held = max(0.0, reading.reached - stream.start_time)
             found.append(f"{stream.name}: states {stream.duration:.2f} s and holds {held:.2f} s: cut short")
-    return found
+        # No device writes these with a gap: what lay there was lost.
+        if recording.facts.get("container") == "flac" and (gaps := reading.findings.gaps):
+            found.append(f"{stream.name}: {sum(size for _, size in gaps):.2f} s cannot be read, {_first(gaps)}")
+    paths = {s.values.path for s in recording.streams if isinstance(s.values, KeptSound | KeptPictures)}
+    return found + [words for path in sorted(paths) if (words := _cut_chunk(path))]
 
 
+def _first(gaps: list[tuple[float, float]]) -> str:
+    return f"from {gaps[0][0]:.2f} s on" if len(gaps) == 1 else f"in {len(gaps)} places"
+
+
+def _cut_chunk(path: str) -> str | None:
+    """Whether a file whose first chunk is all of it (WAV, AVI, AIFF) lacks a part: FFmpeg takes what is there."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        held = os.fstat(file.fileno()).st_size - len(head)
+    if len(head) < 8 or head[:4] not in _CHUNKS:
+        return None
+    stated = int.from_bytes(head[4:], _CHUNKS[head[:4]])
+    # Recorders that write into a pipe state nothing, or all bits.
+    if stated in (0, 0xFFFFFFFF) or stated <= held + 1:
+        return None
+    return f"states {stated} bytes and holds {held}: cut short"
+
+
+_CHUNKS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 _SHORT = 0.2  # seconds that a stream may lack at its end: encoders and headers round
+
+
+def _size_of_sound(item: Sound) -> int:
+    return item[2].nbytes
+
+
+def _size_of_frame(item: Frame) -> int:
+    return sum(plane.buffer_size for plane in item[1].planes)
+
+
+def _size_of_grey(item: Grey) -> int:
+    return item[1].nbytes
 
 
 def _packed_sound(item: Sound) -> tuple[tuple[float, float], NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from avfuse.preparation.pool import BOUNDS, Bounds, Failed, Worker
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+_PATIENCE = 5.0  # seconds
 
 
 def run_on_ray(
@@ -38,13 +40,12 @@ def run_on_ray(
     on this machine. Ray holds tasks back while results wait, and tries those of lost workers and nodes again.
     Raises StreamError where Ray is not installed or does not answer.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise StreamError("engine: ray is not installed; expected pip install 'avfuse[scale]'") from error
+    check_ray()
+    import ray
+
     started = not ray.is_initialized()
     if started:
+        _check_address(address)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         told: dict[str, Any] = {"address": address} if address is not None else {"num_cpus": workers or cores()}
         try:
@@ -62,6 +63,27 @@ def run_on_ray(
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Raises StreamError where nobody listens: Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # such as "auto"
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise StreamError(
+            f"ray_address {address!r}: nobody answers ({error}); expected that of a running cluster"
+        ) from error
+
+
+def check_ray() -> None:
+    """Raises StreamError where Ray is not installed."""
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise StreamError("engine: ray is not installed; expected pip install 'avfuse[scale]'") from error
 
 
 def _mapped(

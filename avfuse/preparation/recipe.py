@@ -110,6 +110,9 @@ class Recipe:
     max_offset: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.streams, Mapping):  # lists or tuples: the same recipe
+            streams = {name: tuple(s) if isinstance(s, list) else s for name, s in self.streams.items()}
+            object.__setattr__(self, "streams", streams)
         _check(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
 def recipe_from(document: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values, as `Recipe.to_json` makes them. Raises StreamError for what does not fit."""
     given = dict(document)
-    for name, made in (("limits", Limits), ("picture", PictureForm), ("sound", SoundForm)):
+    for name, made in _TABLES.items():
         table = given.get(name, {})
         if not isinstance(table, Mapping):
             raise StreamError(f"{name} is {table!r}; expected a table")
@@ -146,12 +149,6 @@ def recipe_from(document: Mapping[str, Any]) -> Recipe:
             table["size"] = tuple(table["size"]) if isinstance(table["size"], list | tuple) else table["size"]
         given[name] = made(**table)
     _check_keys(given, Recipe, "")
-    if given.get("streams") is not None:
-        if not isinstance(given["streams"], Mapping):
-            raise StreamError(f"streams is {given['streams']!r}; expected a table: modality -> role/stream")
-        given["streams"] = {
-            name: stream if isinstance(stream, str) else tuple(stream) for name, stream in given["streams"].items()
-        }
     return Recipe(**given)
 
 
@@ -163,6 +160,11 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         table, _, name = key.rpartition(".")
         if value is not None:
             (tables.setdefault(table, {}) if table else plain)[name] = value
+    _check_keys(plain, Recipe, "")
+    for table, made in tables.items():
+        if table not in _TABLES:
+            raise StreamError(f"{table}.{next(iter(made))}: no such entry of a recipe; expected {', '.join(_TABLES)}")
+        _check_keys(made, _TABLES[table], f"{table}.")
     # All at once: a hop needs its duration.
     return replace(recipe, **plain, **{name: replace(getattr(recipe, name), **made) for name, made in tables.items()})
 
@@ -178,72 +180,123 @@ def _check_keys(given: Mapping[str, Any], made: type, prefix: str) -> None:
             raise StreamError(f"{prefix}{key}: no such entry of a recipe; {hint}")
 
 
+_TABLES: Mapping[str, type] = {"limits": Limits, "picture": PictureForm, "sound": SoundForm}
+_COLUMNS = frozenset({"key", "event", "label", "start", "duration", "json"})  # of Parquet, beside those of streams
+_MOST_RATE = 10_000_000  # Hz
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not `math.isfinite`, which whole numbers can overflow.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _one_of(value: Any, choices: Any) -> bool:
+    return isinstance(value, str) and value in get_args(choices)
+
+
+def _positive(value: Any) -> bool:
+    return value is None or (_is_number(value) and value > 0)
+
+
+def _share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _are_streams(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return value is None
+    every = [(s,) if isinstance(s, str) else s for s in value.values()]
+    return all(isinstance(s, tuple) and s for s in every) and all(
+        isinstance(x, str) and all(x.rpartition("/")[::2]) for s in every for x in s
+    )
+
+
+def _are_names(value: Any) -> bool:
+    """Modalities that can be told apart as files and columns, also by readers that ignore case."""
+    names = list(value or ())
+    if not all(isinstance(name, str) and name for name in names):
+        return False
+    return len({name.lower() for name in names}) == len(names) and not _COLUMNS & set(names)
+
+
+def _are_transforms(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(f, str) and f.count(":") == 1 and all(f.split(":"))
+        for name, f in value.items()
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, tuple) and len(value) == 2
+        and all(_is_whole(n) and 16 <= n <= 8192 and n % 2 == 0 for n in value)
+    )  # fmt: skip
 
 
 def _check(recipe: Recipe) -> None:
+    for table, made in _TABLES.items():
+        if not isinstance(getattr(recipe, table), made):
+            raise StreamError(f"{table} is {getattr(recipe, table)!r}; expected {made.__name__}")
     limits, picture, sound = recipe.limits, recipe.picture, recipe.sound
-
-    def positive(value: Any) -> bool:
-        return value is None or (_is_number(value) and value > 0)
-
-    def share(value: Any) -> bool:
-        return _is_number(value) and 0 <= value <= 1
-
-    def streams(value: Any) -> bool:
-        if value is None:
-            return True
-        every = [[s] if isinstance(s, str) else list(s) for s in value.values()]
-        return bool(every) and all(s and all(isinstance(x, str) and "/" in x for x in s) for s in every)
-
-    whole = picture.size
     for key, value, fits, expected in (
-        ("duration", recipe.duration, positive(recipe.duration), "seconds, more than 0, or none for whole events"),
-        ("hop", recipe.hop, positive(recipe.hop), "seconds, more than 0"),
-        ("timeline", recipe.timeline, recipe.timeline in get_args(Timeline), "intersection or union"),
-        ("streams", recipe.streams, streams(recipe.streams), "modality -> role/stream, one or more"),
-        ("format", recipe.format, recipe.format in get_args(Format), "webdataset or parquet"),
-        ("shard", recipe.shard, isinstance(recipe.shard, int) and recipe.shard >= 1, "samples, 1 or more"),
-        ("validation", recipe.validation, share(recipe.validation), "a share of events, 0 to 1"),
-        ("test", recipe.test, share(recipe.test) and recipe.test + recipe.validation <= 1, "a share that leaves some"),
-        ("seed", recipe.seed, isinstance(recipe.seed, int), "a whole number"),
+        ("duration", recipe.duration, _positive(recipe.duration), "seconds, more than 0, or none for whole events"),
+        ("hop", recipe.hop, _positive(recipe.hop), "seconds, more than 0"),
+        ("timeline", recipe.timeline, _one_of(recipe.timeline, Timeline), "intersection or union"),
+        ("streams", recipe.streams, _are_streams(recipe.streams), "modality -> role/stream, one or more"),
+        (
+            "streams",
+            recipe.streams,
+            recipe.streams is None or _are_names(recipe.streams),
+            f"modalities with names, none of {', '.join(sorted(_COLUMNS))}, that differ not in case alone",
+        ),
+        ("format", recipe.format, _one_of(recipe.format, Format), "webdataset or parquet"),
+        ("shard", recipe.shard, _is_whole(recipe.shard) and recipe.shard >= 1, "samples, 1 or more"),
+        ("validation", recipe.validation, _share(recipe.validation), "a share of events, 0 to 1"),
+        ("test", recipe.test, _share(recipe.test), "a share of events, 0 to 1"),
+        ("seed", recipe.seed, _is_whole(recipe.seed), "a whole number"),
         ("spacing", recipe.spacing, _is_number(recipe.spacing) and recipe.spacing >= 0, "metres, 0 or more"),
-        ("max_offset", recipe.max_offset, positive(recipe.max_offset), "seconds, more than 0"),
-        ("limits.confidence", limits.confidence, share(limits.confidence), "a probability"),
-        ("limits.sync_confidence", limits.sync_confidence, share(limits.sync_confidence), "a probability"),
-        ("limits.coverage", limits.coverage, share(limits.coverage), "a share, 0 to 1"),
-        ("limits.std", limits.std, positive(limits.std), "seconds, more than 0"),
-        ("limits.offset", limits.offset, positive(limits.offset), "seconds, more than 0"),
-        ("limits.drift", limits.drift, positive(limits.drift), "a share of time, more than 0"),
-        ("limits.lacking", limits.lacking, limits.lacking in get_args(Lacking), "drop or keep"),
-        ("limits.unsure", limits.unsure, limits.unsure in get_args(Lacking), "drop or keep"),
-        ("limits.damaged", limits.damaged, limits.damaged in get_args(Lacking), "drop or keep"),
+        ("max_offset", recipe.max_offset, _positive(recipe.max_offset), "seconds, more than 0"),
+        ("limits.confidence", limits.confidence, _share(limits.confidence), "a probability"),
+        ("limits.sync_confidence", limits.sync_confidence, _share(limits.sync_confidence), "a probability"),
+        ("limits.coverage", limits.coverage, _share(limits.coverage), "a share, 0 to 1"),
+        ("limits.std", limits.std, _positive(limits.std), "seconds, more than 0"),
+        ("limits.offset", limits.offset, _positive(limits.offset), "seconds, more than 0"),
+        ("limits.drift", limits.drift, _positive(limits.drift), "a share of time, more than 0"),
+        ("limits.lacking", limits.lacking, _one_of(limits.lacking, Lacking), "drop or keep"),
+        ("limits.unsure", limits.unsure, _one_of(limits.unsure, Lacking), "drop or keep"),
+        ("limits.damaged", limits.damaged, _one_of(limits.damaged, Lacking), "drop or keep"),
         ("limits.sync", limits.sync, isinstance(limits.sync, bool), "true or false"),
         ("limits.correct", limits.correct, isinstance(limits.correct, bool), "true or false"),
+        ("picture.size", picture.size, _is_size(picture.size), "(height, width), even numbers from 16 to 8192"),
+        ("picture.fit", picture.fit, _one_of(picture.fit, Fit), "stretch, crop or pad"),
+        ("picture.rate", picture.rate, _positive(picture.rate), "frames per second, more than 0"),
         (
-            "picture.size",
-            whole,
-            whole is None
-            or (len(whole) == 2 and all(isinstance(n, int) and 16 <= n <= 8192 and n % 2 == 0 for n in whole)),
-            "(height, width), even numbers from 16 to 8192",
+            "picture.quality",
+            picture.quality,
+            _is_whole(picture.quality) and 0 <= picture.quality <= 51,
+            "a whole number, 0 (lossless) to 51",
         ),
-        ("picture.fit", picture.fit, picture.fit in get_args(Fit), "stretch, crop or pad"),
-        ("picture.rate", picture.rate, positive(picture.rate), "frames per second, more than 0"),
-        ("picture.quality", picture.quality, picture.quality in range(52), "0 (lossless) to 51"),
         ("picture.speed", picture.speed, picture.speed in SPEEDS, "one of " + ", ".join(SPEEDS)),
-        ("sound.rate", sound.rate, positive(sound.rate) and (sound.rate or 1) % 1 == 0, "Hz, a whole number"),
-        ("sound.mono", sound.mono, isinstance(sound.mono, bool), "true or false"),
-        ("sound.bits", sound.bits, sound.bits in (16, 24), "16 or 24"),
         (
-            "transforms",
-            recipe.transforms,
-            all(isinstance(f, str) and f.count(":") == 1 for f in recipe.transforms.values()),
-            'modality -> "module:function"',
+            "sound.rate",
+            sound.rate,
+            _positive(sound.rate) and (sound.rate or 1) % 1 == 0 and (sound.rate or 1) <= _MOST_RATE,
+            f"Hz, a whole number up to {_MOST_RATE}",
         ),
+        ("sound.mono", sound.mono, isinstance(sound.mono, bool), "true or false"),
+        ("sound.bits", sound.bits, _is_whole(sound.bits) and sound.bits in (16, 24), "16 or 24"),
+        ("transforms", recipe.transforms, _are_transforms(recipe.transforms), 'modality -> "module:function"'),
     ):
         if not fits:
             raise StreamError(f"{key} is {value!r}; expected {expected}")
+    if recipe.validation + recipe.test > 1:
+        raise StreamError(
+            f"test is {recipe.test!r}, and validation {recipe.validation!r}; expected shares of one whole"
+        )
     if recipe.hop is not None and recipe.duration is None:
         raise StreamError(f"hop is {recipe.hop!r}, and there is no duration; expected both, or neither")
 

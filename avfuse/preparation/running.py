@@ -179,7 +179,7 @@ def prepare(
     Raises ReadError for a manifest that cannot be read, StreamError for arguments that do not fit or a folder that
     holds something else, WriteError where nothing can be written.
     """
-    _check(recipe, workers, engine, retries, memory, time_limit, dry_run)
+    _check(recipe, workers, engine, ray_address, retries, memory, time_limit, dry_run)
     if isinstance(manifest, str | os.PathLike):
         events, name = read_manifest(manifest, missing="keep"), os.path.basename(os.path.normpath(os.fspath(manifest)))
     else:
@@ -213,7 +213,14 @@ def _placed(event: Event) -> Event:
 
 
 def _check(
-    recipe: Recipe, workers: int | None, engine: str, retries: int, memory: float | None, limit: float | None, dry: int
+    recipe: Recipe,
+    workers: int | None,
+    engine: str,
+    address: str | None,
+    retries: int,
+    memory: float | None,
+    limit: float | None,
+    dry: int,
 ) -> None:
     for name, value, fits, expected in (
         ("workers", workers, workers is None or workers >= 1, "1 or more"),
@@ -225,6 +232,12 @@ def _check(
     ):
         if not fits:
             raise StreamError(f"prepare: {name} {value!r}; expected {expected}")
+    if engine == "ray":
+        from avfuse.preparation.on_ray import check_ray
+
+        check_ray()
+    elif address is not None:
+        raise StreamError(f"prepare: ray_address {address!r}, and the engine is {engine}; expected engine ray")
     for modality, place in recipe.transforms.items():
         load_function(place)
         if place.startswith("__main__:"):
@@ -300,12 +313,17 @@ class _Job:
     def check(self) -> None:
         """Raises StreamError where what is there is not the beginning of this."""
         if self.store.exists(_RECORD):
-            self._same(_RECORD)
+            if self._begun():
+                self._same(_RECORD)
         elif foreign := sorted({*self.store.names("")}.intersection((MANIFEST, ERRORS, *_PAGES, *SPLITS))):
             raise StreamError(f"{self.store.place}: holds {foreign[0]} of something else; expected a new folder")
 
+    def _begun(self) -> bool:
+        """Whether anything was made: a job that failed before that is in nobody's way."""
+        return any(name not in ("job.json", "lock") for name in self.store.names(ASIDE))
+
     def begin(self) -> None:
-        if self.store.exists(_RECORD):
+        if self._begun():
             packed = {part for _, parts in written_shards(self.store).values() for part in parts}
             self.tasks = [replace(task, packed=task.name in packed) for task in self.tasks]
         else:
@@ -401,21 +419,32 @@ class _Job:
 
 
 class _Examples:
-    """A few samples, spread by the digests of their keys: the same ones whatever came first."""
+    """A few samples, each of another event, chosen by digests of their names: the same ones whatever came first."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Row, int]] = []
         self._places: Counter[str] = Counter()
         self._seen = 0
+        self._best: tuple[int, Row, int] | None = None  # of the event whose samples are coming
 
     def add(self, row: Row) -> None:
         if row["shard"] is None:
             return
         place = self._places[row["shard"]]
         self._places[row["shard"]] += 1
+        found = (_rank(row["key"]), row, place)
+        if self._best is not None and self._best[1]["event"] == row["event"]:
+            self._best = min(self._best, found, key=lambda item: item[0])
+        else:
+            self._settle()
+            self._best = found
+
+    def _settle(self) -> None:
+        if self._best is None:
+            return
+        _, row, place = self._best
         self._seen += 1
-        rank = int.from_bytes(hashlib.blake2b(row["key"].encode(), digest_size=8).digest())
-        item = (-rank, self._seen, row, place)
+        item = (-_rank(row["event"]), self._seen, row, place)
         if len(self._heap) < _EXAMPLES:
             heapq.heappush(self._heap, item)
         else:
@@ -423,7 +452,13 @@ class _Examples:
 
     def chosen(self) -> list[tuple[Row, int]]:
         """Rows in the order of the manifest, and which sample of its shard each is."""
+        self._settle()
+        self._best = None
         return [(row, place) for _, _, row, place in sorted(self._heap, key=lambda item: item[1])]
+
+
+def _rank(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
 
 class _Pace:

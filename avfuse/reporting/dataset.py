@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from avfuse.reporting.dataset_statistics import Figure, Names, Statistics, format_bytes, gather
+from avfuse.reporting.dataset_statistics import Names, Statistics, format_bytes, gather, split_rank
 from avfuse.reporting.dataset_words import (
     LICENCE,
     TOLD,
@@ -34,6 +34,7 @@ from avfuse.reporting.text import format_duration
 from avfuse.reporting.words import amount, shortened, shown
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_CASTS = {"flac": "Audio", "wav": "Audio", "mp4": "Video"}  # what decodes files in `datasets`
 _TAGS = {"sound": "audio", "picture": "video", "text": "text"}
 _LONG = 90  # characters of a name
 
@@ -76,21 +77,41 @@ def _header(facts: Mapping[str, Any], found: Statistics) -> str:
     size = next((k for k in range(len(_SIZES)) if found.total.samples < 1000 * 10**k), len(_SIZES) - 1)
     kinds = {kind for modality in found.modalities.values() for kind in modality.kinds.counts}
     tags = ["avfuse", "synchronization", *sorted({_TAGS[kind] for kind in kinds if kind in _TAGS})]
-    lines = ["---", f"pretty_name: {json.dumps(title(facts), ensure_ascii=False)}"]
+    lines = ["---", f"pretty_name: {_quoted(title(facts))}"]
     lines += ["size_categories:", f"- {_SIZES[size]}", "tags:", *(f"- {tag}" for tag in tags)]
     paths = shard_paths(facts)
     if paths:
+        lines += _features(found) if paths[0][1].endswith(".tar") else []
         lines += ["configs:", "- config_name: default", "  data_files:"]
         for split, path in paths:
-            lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(path, ensure_ascii=False)}"]
+            lines += [f"  - split: {_quoted(split)}", f"    path: {_quoted(path)}"]
     return "\n".join([*lines, "---"])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(shown(text), ensure_ascii=False)
+
+
+def _features(found: Statistics) -> list[str]:
+    """What the files of a sample are. `datasets` would guess it from the first samples, and refuse what differs.
+
+    Sound and pictures are bytes, which every installation can read; arrays are decoded in any case.
+    """
+    types = {file: "json" if file.endswith(".npz") else "binary" for file in _files(found)}
+    fields = {"__key__": "string", "__url__": "string", "json": "json", **types}
+    told = [line for name, kind in fields.items() for line in (f"  - name: {_quoted(name)}", f"    dtype: {kind}")]
+    return ["dataset_info:", "  features:", *told]
+
+
+def _files(found: Statistics) -> list[str]:
+    """Names of the files of a sample, without its key."""
+    return sorted({file for modality in found.modalities.values() for file in modality.files.counts})
 
 
 def shard_paths(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(split, pattern of its shards) of every split that has shards: train, validation, test."""
     found = {s["split"]: PurePosixPath(s["name"]) for s in facts.get("shards", ())}
-    order = {"train": 0, "validation": 1, "test": 2}
-    names = sorted(found, key=lambda name: (order.get(name, 3), name))
+    names = sorted(found, key=split_rank)
     return [(name, str(found[name].parent / f"*{found[name].suffix}")) for name in names]
 
 
@@ -190,12 +211,15 @@ def _checks(found: Statistics) -> list[str]:
     if not rows:
         return ["Nothing was checked: no recording has both."]
     parts = [_table(("sound is", "recordings with samples", "dropped"), rows)]
-    delay: Figure = found.figures["delay"]
-    if delay.written.count:
-        d = delay.written
+    delays = found.figures["delay"].written
+    if delays.single:
+        way = "late" if delays.low >= 0 else "early"
+        parts.append(f"The sound of {counted(delays.count, 'recording')} with samples is {amount(delays.low)} {way}.")
+    elif delays.count:
+        middle, most = (amount(delays.quantile(share, abs)) for share in (0.5, 0.9))
         parts.append(
-            f"Of {counted(d.count, 'recording')} whose delay was found and that samples were cut from, half are out by "
-            f"no more than {amount(d.quantile(0.5, abs))} and 90 % by no more than {amount(d.quantile(0.9, abs))}."
+            f"Of {counted(delays.count, 'recording')} with samples a delay was found: half of them are out by no more "
+            f"than {middle}, 90 % by no more than {most}."
         )
     return parts
 
@@ -209,7 +233,7 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
     lines = [
         "import avfuse",
         "",
-        'for batch in avfuse.windows("."):  # streams with their times, what is valid of them and what is there',
+        f'for batch in avfuse.windows(".", split={json.dumps(split)}):  # streams, their times, and what is valid',
         "    ...",
     ]
     parts = [
@@ -229,15 +253,15 @@ def _loading(facts: Mapping[str, Any], found: Statistics) -> list[str]:
         parts.append("Shards are Parquet files: a row for each sample, a column for each stream.")
     parts.append(
         f"```python\nimport os\n\nimport datasets\n\n"
-        f"samples = datasets.load_dataset(os.getcwd(), split={json.dumps(split)}, streaming=True)\n"
-        f"samples = samples.decode(False)  # as files; without this line, datasets decodes them by torchcodec\n```"
+        f"samples = datasets.load_dataset(os.getcwd(), split={json.dumps(split)}, streaming=True)\n```"
     )
-    some = [name for name, m in found.modalities.items() if m.samples < found.total.samples]
-    if some and tar:
-        parts.append(
-            "`datasets` takes the names of files from the first samples and refuses archives in which they differ, as "
-            "here, where not every sample has every modality; the other two read it."
-        )
+    if not tar:
+        parts.append("Sound and pictures are decoded by torchcodec; `samples.decode(False)` leaves them as bytes.")
+        return parts
+    casts = [f"`samples.cast_column({_quoted(f)}, datasets.{_CASTS[s]}())`" for f in _files(found)
+             if (s := f.rpartition(".")[2]) in _CASTS]  # fmt: skip
+    if casts:
+        parts.append(f"Sound and pictures come as bytes; {casts[0]} decodes them, by torchcodec.")
     return parts
 
 

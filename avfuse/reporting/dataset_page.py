@@ -53,8 +53,7 @@ from avfuse.reporting.dataset_words import (
     title,
 )
 from avfuse.reporting.distributions import Bins, Kinds, bins_of, round_step
-from avfuse.reporting.drawing import _figure as figure
-from avfuse.reporting.drawing import _Frame as Frame
+from avfuse.reporting.drawing import Frame, figure
 from avfuse.reporting.text import format_confidence, format_duration, format_offset
 from avfuse.reporting.words import amount, shortened, shown
 
@@ -165,7 +164,7 @@ def _content(
         "checks": check_rows(found),
         "delay": _drawn(_DELAY, found.figures["delay"]),
         "sample_figures": _all_drawn(_SAMPLES, found),
-        "modalities": [list(map(shown, row)) for row in rows],
+        "modalities": [[shortened(shown(cell), 60) for cell in row] for row in rows],
         "columns": columns,
         "labels": _bars(found.labels),
         "numbers": _drawn(_LABEL, Figure(found.numbers)) if found.numbers.count else None,
@@ -309,7 +308,7 @@ def _drawn(quantity: _Quantity, values: Figure) -> _Drawn:
 def draw_histogram(bins: Bins, quantity: _Quantity, text: str) -> Markup:
     """Bars of what was written, and on top of them of what was dropped."""
     most = max(map(sum, zip(*bins.counts, strict=True)))
-    unit, scale = (f"{quantity.of[1]} [thousands]", 1e-3) if most >= 1e4 else (quantity.of[1], 1.0)
+    unit, scale = (f"{quantity.of[1]} [thousands]", 1e-3) if most >= 1e3 else (quantity.of[1], 1.0)
     frame = Frame((bins.edges[0], bins.edges[-1]), (0.0, max(1.06 * most * scale, 4.0 if scale == 1.0 else 0.0)))
     bars = []
     for k in range(len(bins.edges) - 1):
@@ -368,7 +367,6 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _Check:
-    recording: str
     told: str
     kind: str
 
@@ -432,7 +430,7 @@ def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _St
     elif offset is not None:
         exact = math.nan if std is None else std
         place = f"{format_offset(offset, exact)} s" + (f" ± {format_std(std)}" if std is not None else "")
-        told = f"{drift * 1e6:+.1f} ppm".replace("-", "−") if drift else "unknown"
+        told = f"{'+' if drift > 0 else ''}{_number(drift * 1e6)} ppm" if drift else "unknown"
     if confidence is not None and place != "reference":
         sure = format_confidence(confidence)
     return _Stream(
@@ -446,11 +444,12 @@ def _stream(name: str, stream: Mapping[str, Any], row: Mapping[str, Any]) -> _St
 
 
 def _check(recording: str, check: Mapping[str, Any]) -> _Check:
-    verdict = str(check.get("verdict"))
+    name, verdict = shown(recording), str(check.get("verdict"))
     delay, std = number_of(check.get("sound_delay")), number_of(check.get("std"))
-    told = VERDICTS.get(verdict, verdict)
+    told = f"The sound of {name} is {VERDICTS.get(verdict, shown(verdict))}"
+    if verdict == "unknown":
+        told = f"Whether the sound of {name} is in step with the picture could not be told"
     if delay is not None:
         told += f": {amount(delay)} {'late' if delay >= 0 else 'early'}"
         told += f" ± {format_std(std)}" if std is not None else ""
-    kind = {"in_sync": "aligned", "out_of_sync": "error"}.get(verdict, "refused")
-    return _Check(shown(recording), shown(told), kind)
+    return _Check(told, {"in_sync": "aligned", "out_of_sync": "error"}.get(verdict, "refused"))

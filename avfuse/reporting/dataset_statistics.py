@@ -87,6 +87,7 @@ class Modality:
     samples: int = 0
     bytes: int = 0
     partial: int = 0
+    files: Names = field(default_factory=Names)
     kinds: Names = field(default_factory=Names)
     codecs: Names = field(default_factory=Names)
     rates: Names = field(default_factory=Names)
@@ -134,9 +135,13 @@ class Statistics:
         return Split(decisions, self.events[0], seconds, shards, size)
 
     def ordered(self) -> list[tuple[str, Split]]:
-        """Splits: train, validation, test, others by name, none."""
-        rank = {name: k for k, name in enumerate(_SPLITS)}
-        return sorted(self.splits.items(), key=lambda item: (item[0] == "", rank.get(item[0], len(rank)), item[0]))
+        """Splits, see `split_rank`."""
+        return sorted(self.splits.items(), key=lambda item: split_rank(item[0]))
+
+
+def split_rank(name: str) -> tuple[bool, int, str]:
+    """Orders splits: train, validation, test, others by name, none."""
+    return name == "", _SPLITS.index(name) if name in _SPLITS else len(_SPLITS), name
 
 
 def gather(
@@ -202,6 +207,7 @@ def _add_file(stream: Mapping[str, Any], modality: Modality) -> None:
     coverage = number_of(stream.get("coverage"))
     modality.partial += coverage is not None and coverage < 1.0
     for names, value in (
+        (modality.files, stream.get("file")),
         (modality.kinds, stream.get("kind")),
         (modality.codecs, stream.get("codec")),
         (modality.rates, number_of(stream.get("rate"))),

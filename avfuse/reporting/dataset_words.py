@@ -189,9 +189,7 @@ def clock_rows(found: Statistics) -> list[tuple[str, str, str, str, str]]:
 
 def clock_note(found: Statistics) -> str:
     """What the figures of the clocks are of."""
-    still = (
-        f" The drift of {counted(found.still, 'clock')} is unknown and was taken as 0." if found.still else ""
-    )
+    still = f" The drift of {counted(found.still, 'clock')} is unknown and was taken as 0." if found.still else ""
     return (
         "Of recordings that samples were cut from, references left out; of each the worst of its samples. The standard "
         "deviation is that of a time on the event's timeline, if the recording lies at the right place at all; the "

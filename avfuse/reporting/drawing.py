@@ -28,7 +28,7 @@ _LABELS = 6  # breaks that are named in a figure; more would cover each other
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """Axes of one figure: data (x, y) to places in the SVG."""
 
     x: tuple[float, float]
@@ -83,7 +83,7 @@ def _nice(length: float) -> float:
     return float(next(m * power for m in (1, 2, 5, 10) if length / (m * power) <= 5))
 
 
-def _figure(key: str, title: str, text: str, *parts: Markup) -> Markup:
+def figure(key: str, title: str, text: str, *parts: Markup) -> Markup:
     return Markup(
         '<svg viewBox="0 0 {w} {h}" role="img" aria-labelledby="{k}-t {k}-d"><title id="{k}-t">{t}</title>'
         '<desc id="{k}-d">{d}</desc>{body}</svg>'
@@ -95,7 +95,7 @@ def draw_correlation(residual: Residual, key: str, title: str, text: str) -> Mar
     lags, values = _thinned(residual.lags * 1e3, residual.correlation)
     top = max(1.15 * float(np.abs(values).max()), 2.0)
     reach = float(residual.lags[-1]) * 1e3
-    frame = _Frame((-reach, reach), (min(-0.05 * top, 1.3 * float(values.min())), top))
+    frame = Frame((-reach, reach), (min(-0.05 * top, 1.3 * float(values.min())), top))
     ticks = [(float(v), f"{v:+d}".replace("-", "−") if v else "0") for v in (-40, -20, 0, 20, 40)]
     marks = []
     for peak, kind, word in ((residual.peak, "peak", "peak"), (residual.runner_up, "second", "runner-up")):
@@ -111,7 +111,7 @@ def draw_correlation(residual: Residual, key: str, title: str, text: str) -> Mar
                 w=word,
             )
         )  # fmt: skip
-    return _figure(
+    return figure(
         key,
         title,
         text,
@@ -142,10 +142,10 @@ def draw_residual(
     wide = 1.5 * float(np.median(band))
     limit = max(1.25 * farthest, min(wide, 8 * farthest) if farthest else wide, 2e-5)
     scale, unit = (1e6, "µs") if limit < 5e-4 else (1e3, "ms")
-    frame = _Frame((0.0, lasts), (-limit * scale, limit * scale * (1.6 if breaks else 1.0)))  # room for labels
+    frame = Frame((0.0, lasts), (-limit * scale, limit * scale * (1.6 if breaks else 1.0)))  # room for labels
     inside = np.clip(band, 0, limit) * scale
     outline = np.concatenate([grid, grid[::-1]]), np.concatenate([inside, -inside[::-1]])
-    return _figure(
+    return figure(
         key,
         title,
         text,
@@ -183,8 +183,8 @@ def draw_drift(
     margin = max(0.12 * (high - low), 2e-5)
     scale, unit = (1e6, "µs") if high - low < 5e-4 else ((1e3, "ms") if high - low < 2 else (1.0, "s"))
     above = margin + (0.4 * (high - low) if breaks else 0.0)  # room for labels
-    frame = _Frame((0.0, lasts), ((low - margin) * scale, (high + above) * scale))
-    return _figure(
+    frame = Frame((0.0, lasts), ((low - margin) * scale, (high + above) * scale))
+    return figure(
         key,
         title,
         text,
@@ -195,7 +195,7 @@ def draw_drift(
     )
 
 
-def _dots(frame: _Frame, residual: Residual, values: F64) -> list[Markup]:
+def _dots(frame: Frame, residual: Residual, values: F64) -> list[Markup]:
     """Clear windows, the stronger the fuller; the others as ticks along the foot."""
     parts = []
     for time, value, strength in zip(residual.times, values, residual.strengths, strict=True):
@@ -213,7 +213,7 @@ def _dots(frame: _Frame, residual: Residual, values: F64) -> list[Markup]:
     return parts
 
 
-def _broken(frame: _Frame, breaks: Sequence[Break]) -> list[Markup]:
+def _broken(frame: Frame, breaks: Sequence[Break]) -> list[Markup]:
     parts = []
     for k, one in enumerate(breaks):
         if one.inserted > 0:

@@ -88,7 +88,7 @@ def times_of_frames(frames: Array) -> Float:
     words = (bits.reshape(n, 32).astype(np.int64) << np.arange(31, -1, -1)).sum(axis=1)
     for k, word in enumerate(words):
         ticks = int(word) >> 8
-        if high[k] - low[k] > 0.25 * (_LIGHT - _DARK) and _checksum(ticks) == int(word) & 0xFF:
+        if _checksum(ticks) == int(word) & 0xFF:
             found[k] = ticks * TICK
     return found
 
@@ -150,7 +150,7 @@ def time_of_sound(
 
 def stamped_film(
     duration: float,
-    rng: np.random.Generator | int,
+    rng: np.random.Generator | int | list[int],
     *,
     rate: float = 25.0,
     variable: float = 0.0,
@@ -206,7 +206,9 @@ def write_film(
                 tracks.append(_sound(container, film["sound"], sound, shift))
                 for _, stream, frame in merge(*tracks, key=itemgetter(0)):
                     container.mux(stream.encode(frame))
-                for stream in container.streams:
+                for stream in container.streams.video:
+                    container.mux(stream.encode(None))
+                for stream in container.streams.audio:
                     container.mux(stream.encode(None))
         except (av.FFmpegError, ValueError) as error:
             raise WriteError(f"{target}: FFmpeg cannot write this film ({error})") from error

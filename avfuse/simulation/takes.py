@@ -37,23 +37,13 @@ format = "avfuse.train/1"
 seed = {seed}
 dim = 48
 
-[data]
-manifest = "takes.jsonl"
-spacing = 3.0  # metres that camera and recorder may stand apart
-validation = 0.25
-
-[window]
-duration = 2.0
-hop = 1.0
-
+{data}
 [modalities.sound]
-stream = "recorder/sound"
-encoder = "sound"
+{sound}encoder = "sound"
 layers = 1
 
 [modalities.picture]
-stream = "camera/picture"
-encoder = "video_convolution"
+{picture}encoder = "video_convolution"
 layers = 1
 
 [fusion]
@@ -69,6 +59,33 @@ batch = 16
 rate = 2e-3
 modality_dropout = 0.2
 """
+_OF_RECORDINGS = """\
+[data]
+manifest = "takes.jsonl"
+spacing = 3.0  # metres that camera and recorder may stand apart
+validation = 0.25
+
+[window]
+duration = 2.0
+hop = 1.0
+"""
+_OF_SHARDS = """\
+[data]
+shards = "shards"
+workers = 1
+"""
+_RECIPE = """\
+# How the same windows are stored: avfuse prepare takes.jsonl -o shards --recipe recipe.toml
+duration = 2.0
+hop = 1.0
+spacing = 3.0
+validation = 0.25
+seed = {seed}
+
+[streams]
+sound = "recorder/sound"
+picture = "camera/picture"
+"""
 
 
 def write_example(
@@ -76,6 +93,7 @@ def write_example(
 ) -> tuple[Path, list[list[Path]]]:
     """Write `train.toml`, `takes.jsonl` and takes to learn from, and others below `unseen/`.
 
+    Beside them, for the same by way of shards: `recipe.toml` for `avfuse prepare`, and `train-shards.toml`.
     Returns the configuration, and the files of each unseen take, which lie in a folder called after its sign.
     Raises WriteError where the folder holds something already, or cannot be written to.
     """
@@ -108,8 +126,14 @@ def write_example(
             tell((number + 1) / total, f"recording {name}")
     with replacing(root / "takes.jsonl") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with replacing(root / "train.toml") as temporary:
-        temporary.write_text(_CONFIGURATION.format(seed=seed), encoding="utf-8")
+    named = {"sound": 'stream = "recorder/sound"\n', "picture": 'stream = "camera/picture"\n'}
+    for name, text in (
+        ("train.toml", _CONFIGURATION.format(seed=seed, data=_OF_RECORDINGS, **named)),
+        ("train-shards.toml", _CONFIGURATION.format(seed=seed, data=_OF_SHARDS, sound="", picture="")),
+        ("recipe.toml", _RECIPE.format(seed=seed)),
+    ):
+        with replacing(root / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return root / "train.toml", unseen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,9 @@ TORCHCODEC = Method(
     "torchcodec", ("cut_with_torchcodec.py",), "", "torchcodec", ("torch==2.13.0", "torchcodec==0.13.0", "numpy")
 )
 DECORD = Method("decord", ("cut_with_decord.py",), "", "decord", ("decord==0.6.0", "numpy"))
+
+
+PATIENCE = 120.0  # seconds for all spans of a film
 
 
 class NotTaken(RuntimeError):
@@ -77,11 +79,10 @@ def by_video2dataset(precision: str, sound: str) -> Cutter:
             shutil.copy(path, room / "input.mp4")
             if sound == "mp3":
                 _ffmpeg("-i", str(path), "-map", "0:a", "-f", "mp3", str(room / "input.mp3"))
+            how += ["-f", "segment", "-map", "0", "-reset_timestamps", "1", "-segment_times", borders]
             for format_ in dict.fromkeys(("mp4", sound)):
-                _ffmpeg("-i", str(room / f"input.{format_}"), *how, "-f", "segment", "-map", "0",
-                        "-reset_timestamps", "1", "-segment_times", borders, str(room / f"clip_%d.{format_}"))  # fmt: skip
-                clips = sorted(room.glob(f"clip_*.{format_}"), key=lambda p: int(p.stem.split("_")[1]))
-                made[format_] = clips
+                _ffmpeg("-i", str(room / f"input.{format_}"), *how, str(room / f"clip_%d.{format_}"))
+                made[format_] = sorted(room.glob(f"clip_*.{format_}"), key=lambda p: int(p.stem.split("_")[1]))
             for k in chosen:
                 if any(k >= len(clips) for clips in made.values()):
                     yield None
@@ -105,9 +106,16 @@ def _borders(spans: Sequence[Span]) -> tuple[str, list[int]]:
 
 
 def _ffmpeg(*words: str) -> None:
-    done = run(["ffmpeg", "-v", "error", "-y", *words], memory_limit=4.0, time_limit=300.0)
+    _run(["ffmpeg", "-v", "error", "-y", *words], 2 * PATIENCE)
+
+
+def _run(command: Sequence[str], patience: float) -> None:
+    """Raises RuntimeError with the program's last words where it fails, or takes more than `patience` seconds."""
+    done = run(command, memory_limit=12.0, time_limit=patience)
+    if done.timed_out:
+        raise RuntimeError(f"no end after {patience:.0f} s")
     if done.code:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "FFmpeg failed")
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit {done.code}"])[-1][-160:])
 
 
 def _pictures(path: Path) -> tuple[F64, F64]:
@@ -154,25 +162,28 @@ def by_seeking(path: Path, spans: Sequence[Span]) -> Iterator[Cut | None]:
 
     shift = start_of(path)
     with av.open(str(path)) as container:
+        picture, sound = container.streams.video[0], container.streams.audio[0]
         for start, end in spans:
-            found: dict[str, list[Any]] = {"video": [], "audio": []}
-            for kind in found:
-                stream = getattr(container.streams, kind)[0]
-                container.seek(int((start + shift) / stream.time_base), stream=stream)
-                for frame in container.decode(stream):
-                    if frame.time >= end + shift:
-                        break
-                    if frame.time >= start + shift:
-                        found[kind].append(frame)
-            seen, heard = found["video"], found["audio"]
+            seen, heard = (_sought(container, stream, start + shift, end + shift) for stream in (picture, sound))
             if not seen or not heard:
                 yield None
                 continue
+            since = shift + start
             yield Cut(
-                np.array([_borne(f) for f in seen]),
-                np.array([f.time for f in seen]) - shift - start,
-                np.concatenate([_mono(f) for f in heard]), heard[0].time - shift - start, float(heard[0].sample_rate),
+                np.array([_borne(f) for f in seen]), np.array([f.time for f in seen]) - since,
+                np.concatenate([_mono(f) for f in heard]), heard[0].time - since, float(heard[0].sample_rate),
             )  # fmt: skip
+
+
+def _sought(container: Any, stream: Any, start: float, end: float) -> list[Any]:
+    container.seek(int(start / stream.time_base), stream=stream)
+    found = []
+    for frame in container.decode(stream):
+        if frame.time >= end:
+            break
+        if frame.time >= start:
+            found.append(frame)
+    return found
 
 
 def by_runner(method: Method) -> Cutter:
@@ -184,13 +195,11 @@ def by_runner(method: Method) -> Cutter:
             listed = Path(folder) / "spans.json"
             listed.write_text(json.dumps([[start + shift, end + shift] for start, end in spans]), "utf-8")
             command = [python_of(method), str(RUNNERS / method.runner[0]), str(path), str(listed), folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed")
+            _run(command, PATIENCE)
             for k, (start, _) in enumerate(spans):
                 with np.load(Path(folder) / f"{k}.npz") as found:
-                    since = shift + start
-                    yield Cut(times_of_frames(found["frames"]), found["times"] - since, found["sound"].astype(np.float64),
+                    since, sound = shift + start, found["sound"].astype(np.float64)
+                    yield Cut(times_of_frames(found["frames"]), found["times"] - since, sound,
                               float(found["sound_start"]) - since, float(found["rate"]))  # fmt: skip
 
     return cut
