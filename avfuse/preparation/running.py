@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -338,7 +339,8 @@ class _Job:
                 if len(rows) >= wanted:
                     break
         rows = rows[:wanted]
-        self._count(rows)
+        for _, those in groupby(rows, key=lambda row: row["event"]):
+            self._count(list(those))
         return Prepared(self.store.place, (), dict(self.decisions), self.splits, tuple(self.errors), tuple(rows))
 
     def run(self, parts: Iterable[Part | Failed]) -> Prepared:
