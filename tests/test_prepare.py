@@ -311,7 +311,7 @@ def test_a_dry_run_tells_of_so_many_samples_and_writes_nothing(clips: Path, tmp_
     assert (code, err) == (0, "")
     document = json.loads(out)
     assert [row["key"] for row in document["rows"]] == ["clip-0-00000", "clip-0-00001", "clip-1-00000"]
-    assert {name: split["events"] for name, split in document["splits"].items()} == {"train": 2}
+    assert sum(split["events"] for split in document["splits"].values()) == 2
     assert document["shards"] == []
     assert tree(tmp_path) == before
 
