@@ -259,6 +259,8 @@ def windows(event: Alignment | str | os.PathLike[str], **options: Any) -> Iterat
     Raises ReadError for a folder that was not prepared, StreamError where the split has no window.
     """
     if "duration" in options or isinstance(event, Alignment) or os.path.isfile(event):
+        if "duration" not in options:
+            raise StreamError("windows: no duration is given; expected the seconds of each window of an event")
         return _windows_of_event(event, **options)
     from avfuse.preparation.reading import read_batches
 

@@ -20,8 +20,11 @@ from hypothesis import strategies as st
 
 import avfuse
 from avfuse import ReadError, Recording, Stream, StreamError
+from avfuse.alignment import ClockEstimate
+from avfuse.clock import ClockMap
 from avfuse.io import decoding
 from avfuse.manifests import Event
+from avfuse.preparation.deciding import judge_clock, judge_window
 from avfuse.preparation.encoding import decode_samples
 from avfuse.preparation.events import Part, prepare_event
 from avfuse.preparation.examples import film_of
@@ -71,9 +74,8 @@ def prepared(event: Event, recipe: Recipe, folder: Path, spool: float = 1e9) -> 
 # Sound against picture
 
 
-@pytest.mark.parametrize("streams", [None, {"sound": "camera/sound", "picture": "camera/picture"}])
-def test_late_sound_of_a_single_film_is_put_in_step(recorded: Path, tmp_path: Path, streams: Any) -> None:
-    recipe = Recipe(None, streams=streams, picture=SMALL)
+def test_late_sound_of_a_single_film_is_put_in_step(recorded: Path, tmp_path: Path) -> None:
+    recipe = Recipe(None, picture=SMALL)
     part, (files,) = prepared(event_of(recorded, camera="late.mp4"), recipe, tmp_path)
     (row,) = part.rows
     assert row["decision"] == "correct"
@@ -177,8 +179,7 @@ class Counted:
         return found
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(sync=False)], ids=["checked", "not checked"])
-@pytest.mark.parametrize("duration", [None, 2.0])
+@pytest.mark.parametrize(("limits", "duration"), [(Limits(), 2.0), (Limits(sync=False), None)], ids=["checked", "not"])
 def test_a_single_film_is_decoded_once(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, duration: float | None
 ) -> None:
@@ -580,3 +581,50 @@ def test_values_replace_those_that_they_name_and_no_other(recipe: Recipe, limits
     found = with_values(recipe, {**values, "duration": 4.0, "hop": None})
     kept = {name: value for name, value in asdict(limits).items() if value is not None}
     assert found == replace(recipe, duration=4.0, limits=replace(recipe.limits, **kept))
+
+
+# Limits
+
+
+def clock(offset: float = 3.0, drift: float = 2e-5, confidence: float = 0.99) -> ClockEstimate:
+    cov = np.diag([1e-6, 1e-14])
+    return ClockEstimate("aligned", ClockMap(offset, drift), cov, confidence, span=(0.0, 60.0), reference="cam")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "limits", "decision", "reason"),
+    [
+        (clock(), Limits(), "correct", "offset +3.0000 s, drift +20.0 ppm"),
+        (clock(), Limits(correct=False), "drop", "nothing may be corrected"),
+        (clock(0.0, 0.0), Limits(correct=False), "keep", None),
+        (clock(confidence=0.9), Limits(), "drop", "probability of 0.90"),
+        (clock(confidence=0.9), Limits(confidence=0.9), "correct", "offset"),
+        (clock(-3.0), Limits(offset=2.9), "drop", "offset of 3.000 s"),
+        (clock(-3.0), Limits(offset=3.0), "correct", "offset"),
+        (clock(drift=-2e-3), Limits(), "drop", "drift of 2000 ppm"),
+        (clock(drift=-2e-3), Limits(drift=None), "correct", "drift"),
+        (ClockEstimate("no_match", message="nothing is shared"), Limits(), "drop", "nothing is shared"),
+        (replace(clock(), reference="island"), Limits(), "drop", "island"),
+    ],
+)
+def test_a_clock_is_judged_by_its_limits(
+    estimate: ClockEstimate, limits: Limits, decision: str, reason: str | None
+) -> None:
+    found = judge_clock("mic", estimate, "cam", limits)
+    assert found.decision == decision
+    assert len(found.reasons) == (reason is not None)
+    assert reason is None or reason in found.reasons[0]
+
+
+def test_a_window_is_judged_by_what_it_has() -> None:
+    limits = Limits(coverage=0.9, std=0.01)
+    for found, decision, reasons in (
+        ({"a": (0.9, 0.01), "b": (1.0, 0.0)}, "keep", 0),
+        ({"a": (0.89, 0.0), "b": (1.0, 0.011)}, "drop", 2),
+        ({"a": (1.0, 0.0)}, "drop", 1),
+    ):
+        verdict = judge_window(found, ["a", "b"], limits)
+        assert (verdict.decision, len(verdict.reasons)) == (decision, reasons)
+    kept = judge_window({"a": (1.0, 0.0)}, ["a", "b"], replace(limits, lacking="keep"))
+    assert (kept.decision, kept.reasons) == ("keep", ("b: nothing there",))
+    assert judge_window({}, ["a"], replace(limits, lacking="keep")).decision == "drop"

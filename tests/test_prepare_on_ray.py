@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -130,11 +131,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a cluster of two nodes of one core each, both on this machine."""
     executable = str(Path(sys.executable).with_name("ray"))
     folder = tmp_path_factory.mktemp("r")
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+    # Of its own: else the head takes one that lies on this machine, and the other node takes none.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     address = f"127.0.0.1:{free_port()}"
     common = ["--num-cpus", "1", "--block", "--disable-usage-stats", "--node-ip-address", "127.0.0.1",
               "--object-store-memory", "100000000"]  # fmt: skip
@@ -145,7 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with (folder / f"{len(nodes)}.log").open("wb") as log:
                 nodes.append(
                     subprocess.Popen(
-                        [executable, "start", *told, *common], env=environment, stdout=log, stderr=log,
+                        [executable, "start", *told, *common], stdout=log, stderr=log,
                         start_new_session=True,
                     )
                 )  # fmt: skip

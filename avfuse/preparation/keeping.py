@@ -220,8 +220,12 @@ def keeping(recording: Recording, shaper: Callable[[], Shaper], folder: Path, li
         if type(source) is SoundSource:
             return KeptSound(**given, spool=Spool(folder, limit, _packed_sound, _unpacked_sound, _size_of_sound))
         if type(source) is PictureSource:
-            spool: Spool[Frame] = Spool(folder, limit, packed_frame, unpacked_frame, _size_of_frame)
-            return KeptPictures(**given, shaper=shaper(), shaped=spool, greys={}, folder=folder, limit=limit)
+            shape = shaper()
+            height, width = shape.form.size or (source.height, source.width)
+            # What will not fit is not begun: bytes of a frame in 4:2:0, of as many as the header promises.
+            fits = 1.5 * height * width * source.rate * source.duration <= limit
+            spool: Spool[Frame] = Spool(folder, limit if fits else 0.0, packed_frame, unpacked_frame, _size_of_frame)
+            return KeptPictures(**given, shaper=shape, shaped=spool, greys={}, folder=folder, limit=limit)
         return source
 
     return replace(recording, streams=tuple(replace(s, values=kept(s.values)) for s in recording.streams))

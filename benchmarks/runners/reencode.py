@@ -33,7 +33,7 @@ def encode(path, out):
         picture = pictures.add_stream("libx264", rate=seen.average_rate)
         picture.width, picture.height, picture.pix_fmt = seen.width, seen.height, "yuv420p"
         picture.codec_context.time_base, picture.codec_context.thread_count = TICK, 1
-        picture.options = {"preset": "veryfast", "crf": "20", "threads": "1", "bf": "0"}
+        picture.options = {"preset": "veryfast", "crf": "20", "threads": "1", "bf": "0", "mbtree": "0"}
         sound = sounds.add_stream("flac", rate=heard.rate)
         sound.layout = heard.layout.name
         sound.format = "s16"
