@@ -77,7 +77,9 @@ def judge(film: Film, tool: str, cut: Cut | None, span: Span, shown: np.ndarray,
     picture = float(np.max(np.abs(off_picture))) if np.isfinite(seen).all() else np.inf
     wanted = shown[(shown >= begin + frame / 2) & (shown < end - frame / 2)]
     came = np.isclose(wanted[:, None], seen, atol=1e-4).any(axis=1)
-    strange = int(np.sum((seen < begin - frame / 2) | (seen > end + frame / 2)))
+    # What is on the screen when the span begins may come, too.
+    earliest = min(begin - frame / 2, shown[max(0, int(np.searchsorted(shown, begin, "right")) - 1)] - 1e-3)
+    strange = int(np.sum((seen < earliest) | (seen > end + frame / 2)))
     off_sound, heard = _sound_errors(cut, begin, seed)
     long = len(cut.sound) / cut.rate - (span[1] - span[0]), np.ptp(cut.times) - np.ptp(wanted)
     return Judged(
@@ -171,12 +173,13 @@ def tables(options: Options, goals: Goals) -> list[Table]:
 
 
 _NOTE = (
-    "10 s between key frames, 3 B-frames, frame rates of 12 to 60 Hz, most of them variable, picture or sound starting "
-    "0.25 to 1.1 s late. Errors: the worst of what came in each window, by the times that the tool states; percentiles "
-    "over windows that came at all; lost: it cannot be recognised. Exact: sound within 1 ms, picture within "
-    "half a frame, nothing missing, no frame from outside. Missing: share of a window's frames or sound (whichever is "
-    "more) that did not come, median and worst. Apart: worst error of the sound against the picture. Length: worst "
-    "difference to what was asked. video2dataset: FFmpeg commands as in its source."
+    "10 s between key frames, 3 B-frames, frame rates of 12 to 60 Hz, most of them variable, picture or sound "
+    "starting 0.25 to 1.1 s late. Errors: the worst of what came in each window, by the times that the tool "
+    "states; percentiles over windows that came at all; lost: it cannot be recognised. Exact: sound within 1 ms, "
+    "picture within half a frame, at most 1 % missing, no frame from outside but that which is on the screen at "
+    "the start. Missing: share of a window's frames or sound (whichever is more) that did not come, median and "
+    "worst. Apart: worst error of the sound against the picture. Length: worst difference to what the film has "
+    "there. video2dataset: FFmpeg commands as in its source."
 )
 
 
