@@ -152,7 +152,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
             except NotTaken:
                 continue
             except RuntimeError as error:
-                notes.append(f"{tool}, {film.name}: {error}")
+                notes.append(f"{tool}, {film.name}: {str(error).rpartition('] ')[2]}")
             judged += [judge(film, tool, c, s, shown, options.seed) for c, s in zip(cuts, spans, strict=True)]
         print(f"fidelity: {tool} {time.perf_counter() - began:.0f} s", flush=True)
     mine = [j for j in judged if j.tool == OWN]
@@ -178,8 +178,9 @@ _NOTE = (
     "states; percentiles over windows that came at all; lost: it cannot be recognised. Exact: sound within 1 ms, "
     "picture within half a frame, at most 1 % missing, no frame from outside but that which is on the screen at "
     "the start. Missing: share of a window's frames or sound (whichever is more) that did not come, median and "
-    "worst. Apart: worst error of the sound against the picture. Length: worst difference to what the film has "
-    "there. video2dataset: FFmpeg commands as in its source."
+    "worst. Apart: worst error of the sound against the picture. Length: worst difference to 1.5 s of sound, or to "
+    "the film's frames that lie inside of the span by half a frame: a pause between frames at its border counts. "
+    "video2dataset: FFmpeg commands as in its source."
 )
 
 
