@@ -36,7 +36,8 @@ class SyncCheck:
 
     sound_delay: seconds by which sound comes later than the picture it belongs to; None where unknown, as `std`, its
     standard deviation. confidence: probability that `sound_delay` is right. message: why it is unknown.
-    evidence: "flash", "blow", "bounce" or "talk", what decided.
+    evidence: "flash", "blow", "bounce" or "talk", what decided. likeliest: seconds, the best guess, right by
+    `confidence`; for those who rank many files, it is there where `sound_delay` is not sure or exact enough, too.
     """
 
     source: str
@@ -46,6 +47,7 @@ class SyncCheck:
     confidence: float = 0.0
     message: str | None = None
     evidence: str | None = None
+    likeliest: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         keys = ("source", "verdict", "sound_delay", "std", "confidence", "message")
@@ -128,19 +130,21 @@ def judge(source: str, estimate: ClockEstimate) -> SyncCheck:
     `out_of_sync`: outside R37 by a probability of 0.95.
     """
     if estimate.status != "aligned":
+        best = estimate.candidates[0] if estimate.status == "ambiguous" and estimate.candidates else None
         confidence = estimate.confidence if estimate.status == "ambiguous" else 0.0
-        return SyncCheck(source, "unknown", confidence=confidence, message=estimate.message)
+        likeliest = best.offset if best is not None else None
+        return SyncCheck(source, "unknown", confidence=confidence, message=estimate.message, likeliest=likeliest)
     middle = sum(estimate.span) / 2
     delay = float(estimate.map(middle)) - middle
     std = estimate.std
     evidence = estimate.diagnostics.get("decided")
-    answer = SyncCheck(source, "unknown", delay, std, estimate.confidence, None, evidence)
+    answer = SyncCheck(source, "unknown", delay, std, estimate.confidence, None, evidence, delay)
     if R37[0] <= delay <= R37[1] and _within(BT1359, delay, std) >= _UNDETECTABLE:
         return replace(answer, verdict="in_sync")
     if 1.0 - _within(R37, delay, std) >= _SURE:
         return replace(answer, verdict="out_of_sync")
     return SyncCheck(
-        source, "unknown", confidence=estimate.confidence, evidence=evidence,
+        source, "unknown", confidence=estimate.confidence, evidence=evidence, likeliest=delay,
         message=f"sound comes {delay * 1e3:+.0f} ms ± {format_std(std)} after the picture: not exact enough to say "
         "whether EBU R37 (-40 to +60 ms) is kept",
     )  # fmt: skip

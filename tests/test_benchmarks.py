@@ -267,24 +267,13 @@ def test_peers_are_asked_for_the_pieces_that_are_the_spans() -> None:
 
 
 def test_area_under_the_curve_counts_pairs() -> None:
-    from benchmarks.prepare.filter import NEUTRAL, auroc, off_by
+    from benchmarks.prepare.filter import auroc
 
     rng = np.random.default_rng(2)
     scores, off = rng.integers(0, 6, 60) / 5.0, rng.random(60) < 0.4
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[off] for b in scores[~off]]
     assert auroc(scores, off) == pytest.approx(np.mean(pairs))
     assert np.isnan(auroc([1.0, 2.0], [True, True]))
-
-    def score(delay: float | None, std: float = 0.005, sure: float = 0.99) -> float:
-        return off_by({"sound_delay": delay, "std": std, "confidence": sure})
-
-    assert off_by(None) == score(None) == NEUTRAL
-    assert score(0.01) < score(0.01, sure=0.6) < NEUTRAL < score(-0.1, sure=0.6) < score(-0.1)
-    assert score(0.04) < score(0.04, std=0.03)  # less sure that it fits
-    assert score(0.1) == pytest.approx(score(-0.1))
-    guess = {"sound_delay": None, "std": None, "confidence": 0.8, "likeliest": 0.2}
-    assert NEUTRAL < off_by(guess) < off_by(guess | {"confidence": 0.9})
-    assert off_by(guess | {"likeliest": 0.0}) < NEUTRAL
 
 
 def test_broken_clips_are_broken_and_the_others_are_not(tmp_path: Path) -> None:

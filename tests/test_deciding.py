@@ -24,7 +24,7 @@ from avfuse.alignment import ClockEstimate
 from avfuse.clock import ClockMap
 from avfuse.io import decoding
 from avfuse.manifests import Event
-from avfuse.preparation.deciding import judge_clock, judge_window
+from avfuse.preparation.deciding import judge_clock, judge_window, out_of_step
 from avfuse.preparation.encoding import decode_samples
 from avfuse.preparation.events import Part, prepare_event
 from avfuse.preparation.examples import film_of
@@ -628,3 +628,16 @@ def test_a_window_is_judged_by_what_it_has() -> None:
     kept = judge_window({"a": (1.0, 0.0)}, ["a", "b"], replace(limits, lacking="keep"))
     assert (kept.decision, kept.reasons) == ("keep", ("b: nothing there",))
     assert judge_window({}, ["a"], replace(limits, lacking="keep")).decision == "drop"
+
+
+def test_samples_are_ranked_by_how_likely_they_are_out_of_step() -> None:
+    def score(delay: float | None, std: float = 0.005, sure: float = 0.99) -> float:
+        return out_of_step({"sound_delay": delay, "std": std, "confidence": sure, "likeliest": delay})
+
+    assert out_of_step(None) == score(None) == 0.5
+    assert score(0.01) < score(0.01, sure=0.6) < 0.5 < score(-0.1, sure=0.6) < score(-0.1)
+    assert score(0.04) < score(0.04, std=0.03)  # less sure that it fits
+    assert score(0.1) == pytest.approx(score(-0.1))
+    guess = {"sound_delay": None, "std": None, "confidence": 0.8, "likeliest": 0.2}
+    assert 0.5 < out_of_step(guess) < out_of_step(guess | {"confidence": 0.9})
+    assert out_of_step(guess | {"likeliest": 0.0}) < 0.5

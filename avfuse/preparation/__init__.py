@@ -16,6 +16,7 @@ reading     shards back into windows and batches
 examples    samples to look at and to listen to
 """
 
+from avfuse.preparation.deciding import out_of_step
 from avfuse.preparation.events import judge_event, prepare_event, read_event, slots_of
 from avfuse.preparation.reading import Sample, cuts, open_shards, read_batches, read_windows
 from avfuse.preparation.recipe import Limits, PictureForm, Recipe, SoundForm, load_recipe
@@ -32,6 +33,7 @@ __all__ = [
     "judge_event",
     "load_recipe",
     "open_shards",
+    "out_of_step",
     "prepare",
     "prepare_event",
     "read_batches",

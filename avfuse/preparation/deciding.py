@@ -9,9 +9,10 @@ Every reason is recorded in words, of what is kept as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from avfuse.alignment import Alignment, ClockEstimate, format_std
 from avfuse.checking import SyncCheck
@@ -34,6 +35,8 @@ class Verdict:
 
 
 KEPT = Verdict("keep")
+_UNKNOWN = 0.5
+_UNSTATED = 0.02  # seconds, 1 sigma of a delay for which none is stated: half a frame
 
 
 def judge_clock(name: str, estimate: ClockEstimate, reference: str, limits: Limits) -> Verdict:
@@ -89,6 +92,20 @@ def judge_sync(name: str, found: SyncCheck, limits: Limits) -> Verdict:
             return Verdict("correct", (delay,))
         return Verdict("drop", (f"{delay}, and nothing may be corrected",))
     return Verdict("drop" if limits.unsure == "drop" else "keep", (f"{name}: in sync or not is unknown: {why}",))
+
+
+def out_of_step(found: Mapping[str, Any] | None, limit: float = 0.05) -> float:
+    """Probability that sound and picture are more than `limit` seconds apart, of an entry of a row's `sync`.
+
+    A score to rank samples by. With the stated confidence the delay is normal around what was measured, or around the
+    likeliest one where that is not sure enough to be stated; else nothing is known, and it is one half.
+    """
+    delay = None if found is None else found["sound_delay"] if found["sound_delay"] is not None else found["likeliest"]
+    if found is None or delay is None:
+        return _UNKNOWN
+    std, sure = found["std"] or _UNSTATED, found["confidence"]
+    low, high = (math.erf((edge - delay) / (std * math.sqrt(2.0))) for edge in (-limit, limit))
+    return float(sure * (1.0 - 0.5 * (high - low)) + (1.0 - sure) * _UNKNOWN)
 
 
 def corrected(alignment: Alignment, checks: Mapping[str, SyncCheck], verdicts: Mapping[str, Verdict]) -> Alignment:

@@ -307,7 +307,7 @@ def _row(
         "streams": {modality: _stream_facts(judged, modality, piece) for modality, piece in pieces.items()},
         "sync": {
             role: {"verdict": c.verdict, "sound_delay": c.sound_delay, "std": c.std, "confidence": c.confidence,
-                   "message": c.message}
+                   "message": c.message, "likeliest": c.likeliest}
             for role, c in judged.checks.items()
         },
     }  # fmt: skip

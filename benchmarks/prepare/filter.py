@@ -9,14 +9,13 @@ import json
 import math
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from avfuse.preparation import Limits, PictureForm, Recipe, prepare
+from avfuse.preparation import Limits, PictureForm, Recipe, out_of_step, prepare
 from avfuse.reporting.tables import Table
 from avfuse.simulation import film_with_sound, write_media
 from avfuse.simulation.striking import STRIKERS
@@ -29,8 +28,6 @@ LENGTH = 20.0  # seconds of a simulated clip
 NEAR, FAR = 0.02, 0.08  # seconds: what fits, and from where on it does not
 FARTHEST = 0.6
 LIMIT = 0.05  # midway: the question that the score answers
-NEUTRAL = 0.5
-UNSTATED = 0.02  # seconds, 1 sigma of a delay for which none is stated: half a frame
 GOAL = 0.98
 # Clips whose sound is known to fit, or was filmed close by; fireworks far away are none of these.
 CLIPS = (
@@ -38,24 +35,6 @@ CLIPS = (
     "picture/face_22fps.mp4", "picture/flipping_a_pancake.mkv", "picture/fire2.mp4", "motion/karma.mp4",
 )  # fmt: skip
 SHIFTS = (-0.4, -0.2, -0.08, -0.01, 0.0, 0.01, 0.08, 0.2, 0.4)
-
-
-def off_by(found: Mapping[str, Any] | None, limit: float = LIMIT) -> float:
-    """Probability that sound and picture are more than `limit` seconds apart, of an entry of a row's `sync`.
-
-    With the stated confidence the delay is normal around what was measured, else nothing is known: NEUTRAL. Where the
-    measurement is unsure, the likeliest delay is taken, if the row tells it; NEUTRAL, too, where nothing was measured.
-    """
-    if found is None:
-        return NEUTRAL
-    delay = found["sound_delay"] if found["sound_delay"] is not None else found.get("likeliest")
-    if delay is None:
-        return NEUTRAL
-    std, sure = found["std"] or UNSTATED, found["confidence"]
-    within = 0.5 * (
-        math.erf((limit - delay) / (std * math.sqrt(2.0))) - math.erf((-limit - delay) / (std * math.sqrt(2.0)))
-    )
-    return float(sure * (1.0 - within) + (1.0 - sure) * NEUTRAL)
 
 
 def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
@@ -118,7 +97,7 @@ def judged(rows: Sequence[Row], name: str, options: Options) -> list[Row]:
     found = []
     for row in rows:
         sync = said[row["name"]]["sync"].get("camera")
-        found.append({**row, "sync": sync, "score": off_by(sync), "decision": said[row["name"]]["decision"]})
+        found.append({**row, "sync": sync, "score": out_of_step(sync), "decision": said[row["name"]]["decision"]})
     return found
 
 
@@ -134,7 +113,7 @@ def tables(options: Options, goals: Goals) -> list[Table]:
     note = (
         f"|delay| of half of them below {NEAR * 1e3:g} ms, of the others {FAR * 1e3:g} to {FARTHEST * 1e3:g} ms, "
         f"either way. Score: the probability that |delay| > {LIMIT * 1e3:g} ms, from sound_delay (or the likeliest "
-        f"one), std and confidence of the manifest's row; {NEUTRAL:g} where nothing is told. Wrong: in_sync and 80 ms "
+        f"one), std and confidence of the manifest's row; one half where nothing is told. Wrong: in_sync and 80 ms "
         "off, or out_of_sync and below 20."
     )
     found = [Table(f"{count} films of blows of {LENGTH:g} s", _HEADER, rows, note)]
