@@ -30,7 +30,7 @@ ray = pytest.importorskip("ray")
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray on this machine; starting it takes longer than what is tested."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -119,7 +119,7 @@ def test_an_event_that_kills_its_process_costs_itself_alone(started: None, manif
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
     if ray.is_initialized():
         ray.shutdown()
-    with pytest.raises(StreamError, match=r"ray_address 'nonsense:1:2': Ray does not answer") as told:
+    with pytest.raises(StreamError, match=r"ray_address 'nonsense:1:2': nobody answers") as told:
         list(run_on_ray(misbehave, [], workers=1, address="nonsense:1:2"))
     assert "\n" not in str(told.value)
 

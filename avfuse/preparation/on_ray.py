@@ -47,7 +47,9 @@ def run_on_ray(
     if started:
         _check_address(address)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        told: dict[str, Any] = {"address": address} if address is not None else {"num_cpus": workers or cores()}
+        # "local": else it would join a cluster that happens to run here.
+        here = {"address": "local", "num_cpus": workers or cores()}
+        told: dict[str, Any] = here if address is None else {"address": address}
         try:
             ray.init(
                 **told,

@@ -240,9 +240,9 @@ def _check(
     elif address is not None:
         raise StreamError(f"prepare: ray_address {address!r}, and the engine is {engine}; expected engine ray")
     for modality, place in recipe.transforms.items():
-        load_function(place)
         if place.startswith("__main__:"):
             raise StreamError(f"transform {place!r}: is the script; expected a module that workers can import")
+        load_function(place)
         if recipe.streams is not None and modality not in recipe.streams:
             raise StreamError(f"transforms: {modality!r} is no modality; expected some of {', '.join(recipe.streams)}")
     if recipe.format == "parquet":
