@@ -28,6 +28,7 @@ from avfuse.errors import AvfuseError, ReadError, StreamError
 from avfuse.manifests import Event
 from avfuse.nn.data import ENOUGH, Drawn, Pass, tensors
 from avfuse.preparation.events import prepare_event
+from avfuse.preparation.keeping import SPOOL
 from avfuse.preparation.reading import Sample, Shards, open_shards, sample_at, samples_in
 from avfuse.preparation.recipe import Recipe
 from avfuse.preparation.shards import members_of
@@ -36,7 +37,6 @@ from avfuse.preparation.store import Store
 I64 = NDArray[np.int64]
 _HELD = 1024  # windows among which each one is mixed, held as they are stored
 _SHARDS = 16  # that windows for statistics are taken from
-_SPOOL = 8 * 2.0**30  # bytes of each stream that are kept on disk while an event is looked at
 
 
 class StoredWindows:
@@ -320,7 +320,7 @@ def windows_as_stored(event: Event, recipe: Recipe, streams: Mapping[str, str]) 
     event = replace(event, sources=event.sources or event.files)
     out = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="avfuse-") as folder:
-        part = prepare_event(event, "unseen", replace(recipe, limits=limits), out, Path(folder), _SPOOL)
+        part = prepare_event(event, "unseen", replace(recipe, limits=limits), out, Path(folder), SPOOL)
     found, data = [], out.getvalue()
     for row in part.rows:
         if "members" in row:

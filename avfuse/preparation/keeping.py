@@ -24,6 +24,7 @@ from avfuse.io.placing import Findings
 from avfuse.preparation.shaping import Shaper, packed_frame, unpacked_frame
 from avfuse.stream import Recording
 
+SPOOL = 8 * 2.0**30  # bytes of each stream that are kept while an event is looked at
 _HELD = 512 * 2**20  # bytes of a stream that are held in memory: a file is slower
 
 Item = TypeVar("Item")

@@ -28,6 +28,7 @@ from avfuse.manifests import SPLITS, Event, read_manifest, split_events
 from avfuse.manifests.places import file_system, is_url
 from avfuse.preparation.cutting import load_function
 from avfuse.preparation.events import Part, UnreadableError, dropped_row, error_row, prepare_event
+from avfuse.preparation.keeping import SPOOL
 from avfuse.preparation.pool import Bounds, Failed, run_tasks
 from avfuse.preparation.recipe import RECIPE, Recipe
 from avfuse.preparation.shards import Packer, Row, Shard, arrow, written_shards
@@ -39,7 +40,6 @@ FORMAT = "avfuse.shards/1"
 FACTS, MANIFEST, ERRORS = "prepare.json", "manifest.jsonl", "errors.jsonl"
 _PAGES = ("README.md", "index.html", "examples")
 _RECORD = f"{ASIDE}/job.json"  # of what is being made
-_SPOOL = 8 * 2.0**30  # bytes of each stream that are kept while an event is looked at
 _EXAMPLES = 6  # samples to look at on the page
 
 
@@ -97,7 +97,7 @@ class Work:
     def _made(self, task: Task, out: IO[bytes] | None, folder: Path) -> Part:
         event, began = task.event, time.perf_counter()
         try:
-            return prepare_event(event, task.split, self.recipe, out, folder, _SPOOL)
+            return prepare_event(event, task.split, self.recipe, out, folder, SPOOL)
         except UnreadableError as error:
             errors = error.rows
         except WriteError:  # the job's business
