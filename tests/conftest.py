@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from importlib import util
 from pathlib import Path
 
 import pytest
+from chromium import PROGRAM, Chromium
 from hypothesis import settings
 
 # Each worker has a core: threads of torch would only take those of the others, and spin while they wait for them.
@@ -58,3 +61,26 @@ def sox() -> str:
     if found is None:
         pytest.skip("no sox program: it is used to make files of other encoders")
     return found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """AVFUSE_REQUIRE_CHROMIUM=1 turns the skip into a failure."""
+    if PROGRAM is None:
+        absent = "no chromium program (Debian: apt-get install chromium), or its path in AVFUSE_CHROMIUM"
+        if os.environ.get("AVFUSE_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(absent)
+        pytest.skip(absent)
+    with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """axe-core's script: the file in AVFUSE_AXE, or the copy that the package axe-core-python carries."""
+    if "AVFUSE_AXE" in os.environ:
+        return Path(os.environ["AVFUSE_AXE"]).read_text(encoding="utf-8")
+    found = util.find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        pytest.skip("no axe-core: install the extra `test`, or name axe.min.js in AVFUSE_AXE")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")

@@ -16,14 +16,13 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from html import unescape
 from html.parser import HTMLParser
-from importlib import util
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import PROGRAM, Chromium
+from chromium import Chromium
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -663,29 +662,6 @@ def test_bars_hold_every_value_and_say_what_they_are() -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """AVFUSE_REQUIRE_CHROMIUM=1 turns the skip into a failure."""
-    if PROGRAM is None:
-        absent = "no chromium program (Debian: apt-get install chromium), or its path in AVFUSE_CHROMIUM"
-        if os.environ.get("AVFUSE_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(absent)
-        pytest.skip(absent)
-    with Chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """axe-core's script: the file in AVFUSE_AXE, or the copy that the package axe-core-python carries."""
-    if "AVFUSE_AXE" in os.environ:
-        return Path(os.environ["AVFUSE_AXE"]).read_text(encoding="utf-8")
-    found = util.find_spec("axe_core_python")
-    if found is None or found.origin is None:
-        pytest.skip("no axe-core: install the extra `test`, or name axe.min.js in AVFUSE_AXE")
-    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from importlib import util
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from chromium import PROGRAM, Chromium
+from chromium import Chromium
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -429,29 +427,6 @@ def test_the_wheel_holds_the_template(tmp_path: Path) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """AVFUSE_REQUIRE_CHROMIUM=1 turns the skip into a failure."""
-    if PROGRAM is None:
-        absent = "no chromium program (Debian: apt-get install chromium), or its path in AVFUSE_CHROMIUM"
-        if os.environ.get("AVFUSE_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(absent)
-        pytest.skip(absent)
-    with Chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """axe-core's script: the file in AVFUSE_AXE, or the copy that the package axe-core-python carries."""
-    if "AVFUSE_AXE" in os.environ:
-        return Path(os.environ["AVFUSE_AXE"]).read_text(encoding="utf-8")
-    found = util.find_spec("axe_core_python")
-    if found is None or found.origin is None:
-        pytest.skip("no axe-core: install the extra `test`, or name axe.min.js in AVFUSE_AXE")
-    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,8 @@ import numpy as np
 from avfuse.batches import Batch, Samples, Window, collate
 from avfuse.errors import ReadError, StreamError
 from avfuse.preparation.encoding import decode_pictures, decode_samples, decode_sound
-from avfuse.preparation.shards import Row, Shard, arrow
+from avfuse.preparation.shards import FACTS, FORMAT, RECORD, Row, Shard, arrow
 from avfuse.preparation.store import Store
-
-_FACTS, _FORMAT = "prepare.json", "avfuse.shards/1"
 
 
 @dataclass(frozen=True)
@@ -90,15 +88,15 @@ def open_shards(place: str | os.PathLike[str]) -> Shards:
     """What `avfuse.prepare` made. Raises ReadError where it is not there, not finished, or something else."""
     store = Store(place)
     try:
-        facts = json.loads(store.read(_FACTS))
+        facts = json.loads(store.read(FACTS))
     except (FileNotFoundError, NotADirectoryError):
-        unfinished = store.exists(".parts/job.json")
-        what = "is not finished: run the same `avfuse prepare` again" if unfinished else f"holds no {_FACTS}"
+        unfinished = store.exists(RECORD)
+        what = "is not finished: run the same `avfuse prepare` again" if unfinished else f"holds no {FACTS}"
         raise ReadError(f"{store.place}: {what}; expected a folder that `avfuse prepare` made") from None
     except (OSError, ValueError) as error:
-        raise ReadError(f"{store.place}/{_FACTS}: cannot be read ({error}); prepare it again") from error
-    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-        raise ReadError(f"{store.place}/{_FACTS}: format is not {_FORMAT!r}; expected what `avfuse prepare` made")
+        raise ReadError(f"{store.place}/{FACTS}: cannot be read ({error}); prepare it again") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ReadError(f"{store.place}/{FACTS}: format is not {FORMAT!r}; expected what `avfuse prepare` made")
     return Shards(store, facts)
 
 

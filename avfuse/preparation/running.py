@@ -31,15 +31,23 @@ from avfuse.preparation.events import Part, UnreadableError, dropped_row, error_
 from avfuse.preparation.keeping import SPOOL
 from avfuse.preparation.pool import Bounds, Failed, run_tasks
 from avfuse.preparation.recipe import RECIPE, Recipe
-from avfuse.preparation.shards import Packer, Row, Shard, arrow, written_shards
+from avfuse.preparation.shards import (
+    ERRORS,
+    FACTS,
+    FORMAT,
+    MANIFEST,
+    RECORD,
+    Packer,
+    Row,
+    Shard,
+    arrow,
+    written_shards,
+)
 from avfuse.preparation.store import ASIDE, Store
 
 Engine = Literal["pool", "ray"]
 Tell = Callable[[float, str], None]
-FORMAT = "avfuse.shards/1"
-FACTS, MANIFEST, ERRORS = "prepare.json", "manifest.jsonl", "errors.jsonl"
 _PAGES = ("README.md", "index.html", "examples")
-_RECORD = f"{ASIDE}/job.json"  # of what is being made
 _EXAMPLES = 6  # samples to look at on the page
 
 
@@ -313,9 +321,9 @@ class _Job:
 
     def check(self) -> None:
         """Raises StreamError where what is there is not the beginning of this."""
-        if self.store.exists(_RECORD):
+        if self.store.exists(RECORD):
             if self._begun():
-                self._same(_RECORD)
+                self._same(RECORD)
         elif foreign := sorted({*self.store.names("")}.intersection((MANIFEST, ERRORS, *_PAGES, *SPLITS))):
             raise StreamError(f"{self.store.place}: holds {foreign[0]} of something else; expected a new folder")
 
@@ -328,7 +336,7 @@ class _Job:
             packed = {part for _, parts in written_shards(self.store).values() for part in parts}
             self.tasks = [replace(task, packed=task.name in packed) for task in self.tasks]
         else:
-            self.store.write(_RECORD, json.dumps({"format": FORMAT, "job": self.digest}).encode())
+            self.store.write(RECORD, json.dumps({"format": FORMAT, "job": self.digest}).encode())
 
     def imagine(self, parts: Generator[Part | Failed, None, None], wanted: int) -> Prepared:
         rows: list[Row] = []

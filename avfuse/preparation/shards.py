@@ -11,7 +11,9 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from typing import IO, Any
 
 from avfuse.errors import StreamError, WriteError
@@ -20,6 +22,9 @@ from avfuse.preparation.recipe import Recipe
 from avfuse.preparation.store import ASIDE, Store
 
 Row = dict[str, Any]
+FORMAT = "avfuse.shards/1"
+FACTS, MANIFEST, ERRORS = "prepare.json", "manifest.jsonl", "errors.jsonl"
+RECORD = f"{ASIDE}/job.json"  # of what is being made
 _FEATURES = {"sound": "Audio", "picture": "Video"}
 _COPY = 1 << 20  # bytes that are copied at once
 
@@ -113,40 +118,34 @@ class Packer:
             self._store.remove(f"{ASIDE}/{part}.tar")
 
     def _write_tar(self, file: _Counted, samples: Sequence[_Sample]) -> None:
-        for found, chunk in self._chunks(samples):
-            del found
+        for _, chunk in self._chunks(samples):
             file.write(chunk)
         file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _chunks(self, samples: Sequence[_Sample]) -> Iterator[tuple[_Sample, bytes]]:
-        part, source = None, None
+        for part, those in groupby(samples, key=lambda sample: sample.part):
+            with self._reading(part) as file:
+                for sample in those:
+                    file.seek(sample.start)
+                    left = sample.size
+                    while left:
+                        chunk = file.read(min(left, _COPY))
+                        if not chunk:
+                            raise WriteError(
+                                f"{self._store.place}/{ASIDE}/{part}.tar: is cut short; remove it and run again"
+                            )
+                        left -= len(chunk)
+                        yield sample, chunk
+
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[IO[bytes]]:
         try:
-            for sample in samples:
-                if sample.part != part:
-                    if source is not None:
-                        source.__exit__(None, None, None)
-                    part, source = sample.part, self._store.reading(f"{ASIDE}/{sample.part}.tar")
-                    try:
-                        file = source.__enter__()
-                    except FileNotFoundError as error:
-                        source = None
-                        raise WriteError(
-                            f"{self._store.place}/{ASIDE}/{part}.tar: is gone, and not in a shard yet; remove "
-                            f"{ASIDE} and run again"
-                        ) from error
-                file.seek(sample.start)
-                left = sample.size
-                while left:
-                    chunk = file.read(min(left, _COPY))
-                    if not chunk:
-                        raise WriteError(
-                            f"{self._store.place}/{ASIDE}/{part}.tar: is cut short; remove it and run again"
-                        )
-                    left -= len(chunk)
-                    yield sample, chunk
-        finally:
-            if source is not None:
-                source.__exit__(None, None, None)
+            with self._store.reading(f"{ASIDE}/{part}.tar") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise WriteError(
+                f"{self._store.place}/{ASIDE}/{part}.tar: is gone, and not in a shard yet; remove {ASIDE} and run again"
+            ) from error
 
     def _rows_of_parquet(self, samples: Sequence[_Sample]) -> Iterator[Row]:
         held: list[bytes] = []
@@ -245,7 +244,6 @@ def write_parquet(file: Any, rows: Iterator[Row], recipe: Recipe) -> None:
                ("duration", pa.float64()), ("json", pa.string())]  # fmt: skip
     columns += [(name, kept) for name in recipe.streams]
     schema = pa.schema(columns)
-    first: Row | None = next(rows, None)
     features: dict[str, Any] = {
         name: {"dtype": "float64" if kind == pa.float64() else "string", "_type": "Value"}
         for name, kind in columns[:6]
@@ -255,13 +253,8 @@ def write_parquet(file: Any, rows: Iterator[Row], recipe: Recipe) -> None:
     info = json.dumps({"info": {"features": features}})
     schema = schema.with_metadata({"huggingface": info})
     with pq.ParquetWriter(file, schema, compression="none", store_schema=True) as writer:
-        group: list[Row] = [] if first is None else [first]
-        for row in rows:
-            if len(group) == 100:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-                group = []
-            group.append(row)
-        writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        while group := list(islice(rows, 100)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def _feature(recipe: Recipe, name: str) -> dict[str, Any]:
