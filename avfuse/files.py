@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from avfuse.errors import WriteError
+from avfuse.errors import ReadError, WriteError
 
 # What an operating system says of the place and not of the program: full, over quota, too big, read-only, broken.
 FAULTS_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -56,6 +58,17 @@ def check_spares(path: str | os.PathLike[str], sources: Iterable[str | os.PathLi
     for source in sources:
         if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
             raise WriteError(f"{path}: is one of the recordings; choose another name to write to")
+
+
+def read_toml(path: str | os.PathLike[str], what: str, hint: str) -> dict[str, Any]:
+    """A document of TOML. what, hint: for messages, "a recipe" and where one comes from. Raises ReadError."""
+    file = Path(path)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReadError(f"{file}: no such file; expected {what}{hint}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ReadError(f"{file}: cannot be read as TOML ({error}); expected {what}") from error
 
 
 def for_ffmpeg(path: str) -> str:

@@ -14,7 +14,6 @@ import difflib
 import inspect
 import json
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any, Literal
 from torch import nn
 
 from avfuse.errors import ReadError, StreamError
+from avfuse.files import read_toml
 from avfuse.manifests.places import is_url
 from avfuse.nn.encoders import (
     ImageEncoder,
@@ -174,12 +174,7 @@ class Configuration:
 def load_configuration(path: str | os.PathLike[str]) -> Configuration:
     """Read and check a configuration. Raises ReadError, with the key and the nearest right one, where one is wrong."""
     file = Path(path)
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReadError(f"{file}: no such file; expected a configuration, see `avfuse train --example`") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ReadError(f"{file}: cannot be read as TOML ({error}); expected a configuration") from error
+    document = read_toml(file, "a configuration", ", see `avfuse train --example`")
     try:
         return _configuration(document, str(file.parent))
     except StreamError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from avfuse.batches import Timeline
 from avfuse.errors import ReadError, StreamError
+from avfuse.files import read_toml
 
 Format = Literal["webdataset", "parquet"]
 Lacking = Literal["drop", "keep"]
@@ -124,12 +124,7 @@ class Recipe:
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe from TOML. Raises ReadError, with the key, for what cannot be read or is not known."""
     file = Path(path)
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReadError(f"{file}: no such file; expected a recipe in TOML") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ReadError(f"{file}: cannot be read as TOML ({error}); expected a recipe") from error
+    document = read_toml(file, "a recipe", " in TOML")
     try:
         return recipe_from(document)
     except StreamError as error:
