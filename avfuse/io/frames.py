@@ -24,6 +24,10 @@ _FORMATS: dict[str, tuple[type[np.generic], float, float]] = {
     "dbl": (np.float64, 0.0, 1.0),
 }
 
+# Degrees by which a stored frame is turned -> FFmpeg's filters that turn it upright.
+UPRIGHT: dict[int, tuple[str, ...]] = {
+    90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip"), -180: ("hflip", "vflip"),
+}  # fmt: skip
 _SMALL = 512 * 512  # pixels
 # Older releases of PyAV scale with one thread.
 _HAS_THREADS = "threads" in (VideoReformatter.reformat.__doc__ or "")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avfuse.io.frames import UPRIGHT
 from avfuse.preparation.recipe import PictureForm
 
-_UPRIGHT = {90: "transpose=cclock", -90: "transpose=clock", 180: "hflip,vflip", -180: "hflip,vflip"}
 # Numbers of ITU-T H.273 for how brightness and colour are made of red, green and blue: what FFmpeg's scaler calls them.
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _RGB, _SMPTE170M = 0, 6
@@ -53,7 +53,7 @@ class Shaper:
         """whole: nothing is scaled, only a row or a column may be left out."""
         import av
 
-        steps = _UPRIGHT[turns].split(",") if turns in _UPRIGHT else []
+        steps = list(UPRIGHT.get(turns, ()))
         shape = f"{size[1]}:{size[0]}"
         matrix = _MATRICES.get(colours, "bt601")
         scale = f"flags=area:in_range={'pc' if full else 'auto'}:out_range=tv:in_color_matrix={matrix}"

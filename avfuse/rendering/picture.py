@@ -25,6 +25,7 @@ from avfuse.clock import ClockMap
 from avfuse.errors import ReadError
 from avfuse.files import for_ffmpeg
 from avfuse.io.decoding import decoded
+from avfuse.io.frames import UPRIGHT
 from avfuse.io.placing import Findings
 from avfuse.rendering.placing import Clock
 
@@ -326,8 +327,7 @@ def _on_timeline(picture: Picture, cut: Cut, note: Note) -> Iterator[tuple[float
 
 def _upright(frame: Any) -> Any:
     """The frame as it is meant to be seen: encoded again, it carries no rotation."""
-    steps = {90: ["transpose=cclock"], -90: ["transpose=clock"], 180: ["hflip", "vflip"], -180: ["hflip", "vflip"]}
-    turns = steps.get(frame.rotation)
+    turns = UPRIGHT.get(frame.rotation)
     if turns is None:
         return frame
     graph = av.filter.Graph()
